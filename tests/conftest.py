@@ -1,0 +1,20 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("AXONNX_DATA", str(ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings; tests that need it skip where it is absent, naming the folder."""
+    folder = Path(os.environ["AXONNX_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at AXONNX_DATA={folder}")
+    return folder

@@ -1,0 +1,292 @@
+"""What an artifact says of itself: tensors, provenance, metrics, determinism and files.
+
+Frozen dataclasses, JSON in and out. Reading refuses unknown and missing keys, and every error
+names the field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from artifact.errors import ConfigMismatchError, ManifestError
+
+SCHEMA = 1
+DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
+NONFINITE = ("refuse", "allow")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` as the one JSON text it can have: sorted keys, two spaces, ASCII, no NaN."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One named axis of a tensor; `size` is None where it may vary."""
+
+    name: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype, named axes, unit and meaning of one input or output; the first axis is `batch`."""
+
+    name: str
+    dtype: str
+    axes: tuple[Axis, ...]
+    unit: str
+    meaning: str
+    nonfinite: str = "refuse"
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Sizes of all axes, batch first; None where an axis may vary."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def layout(self) -> str:
+        """The axes as people write them: `(batch, time=20, channel=61)`."""
+        parts = [a.name if a.size is None else f"{a.name}={a.size}" for a in self.axes]
+        return f"({', '.join(parts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "axes": [{"name": axis.name, "size": axis.size} for axis in self.axes],
+            "unit": self.unit,
+            "meaning": self.meaning,
+            "nonfinite": self.nonfinite,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "tensor") -> TensorSpec:
+        """Read one spec; raises ManifestError naming the field below `where`."""
+        table = _table(value, where, ("name", "dtype", "axes", "unit", "meaning", "nonfinite"))
+        axes = tuple(
+            _axis(item, f"{where}.axes[{i}]")
+            for i, item in enumerate(_list(table["axes"], f"{where}.axes"))
+        )
+        if not axes or axes[0] != Axis("batch", None):
+            raise ManifestError(f"{where}.axes[0]: must be batch with size null")
+        if len({axis.name for axis in axes}) != len(axes):
+            raise ManifestError(f"{where}.axes: two axes share a name")
+        return cls(
+            name=_text(table["name"], f"{where}.name", _NAME),
+            dtype=_choice(table["dtype"], f"{where}.dtype", DTYPES),
+            axes=axes,
+            unit=_text(table["unit"], f"{where}.unit"),
+            meaning=_text(table["meaning"], f"{where}.meaning"),
+            nonfinite=_choice(table["nonfinite"], f"{where}.nonfinite", NONFINITE),
+        )
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the artifact: name, size in bytes, sha256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole manifest; `files` lists every file of the artifact but the manifest itself."""
+
+    name: str
+    version: str
+    task: str
+    model: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    provenance: Mapping[str, Any]
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    determinism: Mapping[str, Any]
+    files: tuple[FileEntry, ...] = ()
+    schema: int = field(default=SCHEMA)
+
+    def to_json(self) -> bytes:
+        """The manifest's bytes; their sha256 is the artifact's identity."""
+        return canonical_json(
+            {
+                "schema": self.schema,
+                "name": self.name,
+                "version": self.version,
+                "task": self.task,
+                "model": self.model,
+                "inputs": [spec.to_json() for spec in self.inputs],
+                "outputs": [spec.to_json() for spec in self.outputs],
+                "provenance": dict(self.provenance),
+                "config": dict(self.config),
+                "metrics": dict(self.metrics),
+                "determinism": dict(self.determinism),
+                "files": [vars(entry) for entry in self.files],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Read a manifest.
+
+        Raises ManifestError naming the field, ConfigMismatchError where the configuration inside
+        names another model or does not have the hash that the provenance states.
+        """
+        keys = tuple(cls.__dataclass_fields__)
+        table = _table(_parse(data), "manifest", keys)
+        if table["schema"] != SCHEMA:
+            raise ManifestError(f"schema: is {table['schema']!r}; this reader knows {SCHEMA}")
+        manifest = cls(
+            schema=SCHEMA,
+            name=_text(table["name"], "name", _NAME),
+            version=_text(table["version"], "version", _NAME),
+            task=_text(table["task"], "task", _NAME),
+            model=_text(table["model"], "model", _NAME),
+            inputs=_specs(table["inputs"], "inputs"),
+            outputs=_specs(table["outputs"], "outputs"),
+            provenance=_mapping(table["provenance"], "provenance"),
+            config=_mapping(table["config"], "config"),
+            metrics=_mapping(table["metrics"], "metrics"),
+            determinism=_mapping(table["determinism"], "determinism"),
+            files=_files(table["files"]),
+        )
+        _check_bounds(manifest)
+        _check_config(manifest)
+        return manifest
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """sha256 in hex of a configuration's canonical JSON."""
+    return hashlib.sha256(canonical_json(dict(config))).hexdigest()
+
+
+def _check_config(manifest: Manifest) -> None:
+    section = manifest.config.get("model")
+    name = section.get("name") if isinstance(section, dict) else None
+    if name != manifest.model:
+        raise ConfigMismatchError(
+            f"model: the manifest says {manifest.model!r}, its config.model.name says {name!r}"
+        )
+    stated = manifest.provenance.get("config_sha256")
+    if stated != config_digest(manifest.config):
+        raise ConfigMismatchError("config: its sha256 is not provenance.config_sha256")
+
+
+def _check_bounds(manifest: Manifest) -> None:
+    bounds = _mapping(manifest.determinism.get("golden_bound"), "determinism.golden_bound")
+    for spec in manifest.outputs:
+        bound = bounds.get(spec.name)
+        where = f"determinism.golden_bound.{spec.name}"
+        if isinstance(bound, bool) or not isinstance(bound, (int, float)):
+            raise ManifestError(f"{where}: is {bound!r}; must be a number")
+        if not (np.isfinite(bound) and bound >= 0):
+            raise ManifestError(f"{where}: is {bound!r}; must be finite and not negative")
+
+
+def _parse(data: bytes) -> Any:
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            raise ManifestError("manifest: a key occurs twice")
+        return table
+
+    def refuse_constant(text: str) -> Any:
+        raise ManifestError(f"manifest: {text} is no JSON number")
+
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=refuse_duplicates,
+            parse_constant=refuse_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"manifest: not JSON ({error})") from None
+
+
+def _table(value: Any, where: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    table = _mapping(value, where)
+    if missing := [key for key in keys if key not in table]:
+        raise ManifestError(f"{where}: lacks {', '.join(missing)}")
+    if unknown := sorted(set(table) - set(keys)):
+        raise ManifestError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(keys)}")
+    return table
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: must be an object, is {type(value).__name__}")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ManifestError(f"{where}: must be a list, is {type(value).__name__}")
+    return value
+
+
+def _text(value: Any, where: str, pattern: re.Pattern[str] | None = None) -> str:
+    if not isinstance(value, str):
+        raise ManifestError(f"{where}: must be text, is {type(value).__name__}")
+    if pattern is not None and not pattern.fullmatch(value):
+        raise ManifestError(f"{where}: {value[:80]!r} does not match {pattern.pattern}")
+    return value
+
+
+def _choice(value: Any, where: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ManifestError(f"{where}: is {value!r}; must be one of {', '.join(choices)}")
+    return str(value)
+
+
+def _axis(value: Any, where: str) -> Axis:
+    table = _table(value, where, ("name", "size"))
+    size = table["size"]
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ManifestError(f"{where}.size: is {size!r}; must be a whole number from 1, or null")
+    return Axis(_text(table["name"], f"{where}.name", _NAME), size)
+
+
+def _specs(value: Any, where: str) -> tuple[TensorSpec, ...]:
+    specs = tuple(
+        TensorSpec.from_json(item, f"{where}[{i}]") for i, item in enumerate(_list(value, where))
+    )
+    if not specs:
+        raise ManifestError(f"{where}: is empty")
+    if len({spec.name for spec in specs}) != len(specs):
+        raise ManifestError(f"{where}: two tensors share a name")
+    return specs
+
+
+def _files(value: Any) -> tuple[FileEntry, ...]:
+    entries = []
+    for i, item in enumerate(_list(value, "files")):
+        where = f"files[{i}]"
+        table = _table(item, where, ("name", "size", "sha256"))
+        size = table["size"]
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise ManifestError(f"{where}.size: is {size!r}; must be a whole number from 0")
+        entries.append(
+            FileEntry(
+                name=_text(table["name"], f"{where}.name", _FILE),
+                size=size,
+                sha256=_text(table["sha256"], f"{where}.sha256", _SHA256),
+            )
+        )
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise ManifestError("files: two entries share a name")
+    return tuple(entries)

@@ -1,0 +1,80 @@
+"""What a person sees while a run goes on: a bar in a terminal, one line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Progress over `total` optimizer steps; use it as a context manager around the epochs.
+
+    `metric` is the name of the held-out metric, `done` the steps that a resumed run has behind it.
+    """
+
+    def __init__(self, console: Console, *, total: int, done: int, epochs: int, metric: str):
+        self.console = console
+        self.metric = metric
+        self.epochs = epochs
+        self.total = total
+        self.done = self.first = done
+        self.started = time.monotonic()
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  held-out " + metric + " {task.fields[held_out]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            "training", total=total, completed=done, loss="–", held_out="–"
+        )
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def step(self, epoch: int, loss: float) -> None:
+        """One optimizer step of `epoch` is done; `loss` is its minibatch's."""
+        self.done += 1
+        self.bar.update(
+            self.task,
+            advance=1,
+            loss=f"{loss:.4f}",
+            description=f"epoch {epoch}/{self.epochs}",
+        )
+
+    def epoch(self, row: dict[str, Any], best: float) -> None:
+        """An epoch is done; `row` is its line of metrics.jsonl, `best` the best metric so far."""
+        held_out = f"{row[self.metric]:.4f} (best {best:.4f})"
+        self.bar.update(self.task, held_out=held_out)
+        if self.console.is_terminal:
+            return
+        loss = "" if row["loss"] is None else f"  loss {row['loss']:.4f}"
+        self.console.print(
+            f"epoch {row['epoch']}/{self.epochs}{loss}  held-out {self.metric} {held_out}"
+            + self._time_left(),
+            highlight=False,
+        )
+
+    def _time_left(self) -> str:
+        seconds = time.monotonic() - self.started
+        if self.done == self.first:
+            return ""
+        left = seconds / (self.done - self.first) * (self.total - self.done)
+        return f"  {seconds:.0f} s, at most {left:.0f} s left"

@@ -1,8 +1,8 @@
 """Writing, reading and verifying an artifact: a folder, or the zip of one.
 
 Writing is deterministic and atomic (write beside, fsync, rename). Reading takes a hostile folder or
-archive for granted: it follows no link, leaves its folder under no name, bounds every size before it
-allocates, and hands out the very bytes whose hashes it checked.
+archive for granted: it follows no link, leaves its folder under no name, bounds every size before
+it allocates, and hands out the very bytes whose hashes it checked.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ ArtifactError
 ├── GoldenError             the golden rows give other answers here
 ├── ProviderError           the execution provider that was asked for is not to be had
 ├── InputError              the caller's arrays are not what the manifest asks for
-└── DeadlineError           the deadline passed before the answer was there
+├── DeadlineError           the deadline passed before the answer was there
+└── RunError                ONNX Runtime failed while running the graph
 """
 
 from __future__ import annotations
@@ -87,3 +88,7 @@ class InputError(ArtifactError):
 
 class DeadlineError(ArtifactError):
     """The deadline passed before the answer was there."""
+
+
+class RunError(ArtifactError):
+    """ONNX Runtime failed while running the graph."""

@@ -1,8 +1,8 @@
 """A small bounded reader of the ONNX wire format (protocol buffers), standard library only.
 
 It answers what must be known before a graph is handed to a runtime: operator domains, operators,
-external data, subgraphs, functions, sizes of initializers, names of inputs and outputs. Field numbers
-are those of onnx.proto3 (IR version 10).
+external data, subgraphs, functions, sizes of initializers, names of inputs and outputs. Field
+numbers are those of onnx.proto3 (IR version 10).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class GraphSummary:
 
 
 def summarize(model: bytes) -> GraphSummary:
-    """Walk a serialised ModelProto; raises GraphError where it is cut short, malformed or too deep."""
+    """Walk a serialised ModelProto; raises GraphError where it is cut short, malformed or deep."""
     summary = GraphSummary()
     seen_graph = False
     for number, wire, value in _fields(memoryview(model)):
@@ -77,8 +77,8 @@ def summarize(model: bytes) -> GraphSummary:
 def check(model: bytes) -> GraphSummary:
     """Summarise a graph and refuse what no artifact may hold.
 
-    Raises OperatorDomainError for a foreign operator domain, ExternalDataError for weights outside the
-    file, GraphError for random operators and for a malformed graph.
+    Raises OperatorDomainError for a foreign operator domain, ExternalDataError for weights outside
+    the file, GraphError for random operators and for a malformed graph.
     """
     summary = summarize(model)
     if foreign := sorted(summary.domains - ALLOWED_DOMAINS):

@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype, named axes, unit and meaning of one input or output; the first axis is `batch`."""
+    """Name, dtype, named axes, unit and meaning of an input or output; `batch` comes first."""
 
     name: str
     dtype: str

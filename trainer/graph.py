@@ -7,18 +7,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 import torch
 
 from artifact.errors import GraphError
 from artifact.graph import check
-from artifact.manifest import TensorSpec
-
-if TYPE_CHECKING:
-    from trainer.data.windows import ModelContext
+from artifact.manifest import Axis, TensorSpec
+from trainer.data.windows import ModelContext
 
 OPSET = 20
 IR_VERSION = 10
@@ -40,10 +39,17 @@ class ExportError(Exception):
 def exported_specs(
     module: torch.nn.Module, context: ModelContext
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The specs of inputs and outputs, with `channel` open where the module allows it."""
-    if not getattr(module, "dynamic_channel", False):
-        return context.inputs, context.outputs
-    return tuple(map(_open_channel, context.inputs)), tuple(map(_open_channel, context.outputs))
+    """The specs of inputs and outputs as the module has them.
+
+    `channel` is open where `module.dynamic_channel` is true, and outputs are in the unit
+    `normalized` where `module.output_units` says so.
+    """
+    inputs, outputs = context.inputs, context.outputs
+    if getattr(module, "dynamic_channel", False):
+        inputs, outputs = tuple(map(_open_channel, inputs)), tuple(map(_open_channel, outputs))
+    if getattr(module, "output_units", "raw") == "normalized":
+        outputs = tuple(replace(spec, unit="normalized") for spec in outputs)
+    return inputs, outputs
 
 
 def example_inputs(
@@ -110,10 +116,8 @@ def to_onnx(module: torch.nn.Module, context: ModelContext) -> bytes:
 
 
 def _open_channel(spec: TensorSpec) -> TensorSpec:
-    axes = tuple(
-        type(axis)(axis.name, None) if axis.name in OPEN_AXES else axis for axis in spec.axes
-    )
-    return TensorSpec(spec.name, spec.dtype, axes, spec.unit, spec.meaning, spec.nonfinite)
+    axes = (Axis(a.name) if a.name in OPEN_AXES else a for a in spec.axes)
+    return replace(spec, axes=tuple(axes))
 
 
 def _dynamic_shapes(specs: tuple[TensorSpec, ...]) -> tuple[dict[int, Any], ...]:

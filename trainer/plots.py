@@ -1,0 +1,299 @@
+"""The pictures of a run and of a report: PNG files whose bytes depend on their numbers alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from artifact.bundle import write_file
+
+STYLE = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+INK, OBSERVED, MUTED = "#222222", "#666666", "#b0b0b0"
+# Okabe and Ito: told apart with any kind of colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DPI = 130
+
+
+def loss_curve(
+    destination: Path,
+    epochs: Sequence[int],
+    losses: Sequence[float | None],
+    metrics: Sequence[float],
+    *,
+    best_epoch: int,
+    metric: str,
+    title: str,
+) -> Path:
+    """Draw training loss and held-out metric by epoch; a loss of None (epoch 0) is left out."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 3.4), layout="constrained")
+        loss_axes, metric_axes = figure.subplots(1, 2)
+        known = [
+            (epoch, loss) for epoch, loss in zip(epochs, losses, strict=True) if loss is not None
+        ]
+        loss_axes.plot(
+            [epoch for epoch, _ in known],
+            [loss for _, loss in known],
+            color=COLORS[0],
+            marker=".",
+        )
+        _label(loss_axes, "training loss", "epoch", "loss")
+        metric_axes.plot(list(epochs), list(metrics), color=COLORS[1], marker=".")
+        metric_axes.axvline(best_epoch, color=MUTED, linestyle="--", linewidth=1.0)
+        best = metrics[list(epochs).index(best_epoch)]
+        metric_axes.plot([best_epoch], [best], color=COLORS[1], marker="o", markersize=7)
+        _label(metric_axes, f"held out; best {best:.4g} at epoch {best_epoch}", "epoch", metric)
+        for axes in (loss_axes, metric_axes):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.suptitle(title)
+        return _write(figure, destination)
+
+
+def held_out_curves(
+    destination: Path, curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *, metric: str
+) -> Path:
+    """Draw the held-out metric of several runs by epoch; `curves`: name -> (epochs, metrics)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for i, (name, (epochs, metrics)) in enumerate(curves.items()):
+            color = COLORS[i % len(COLORS)]
+            style = ("-", "--", ":")[i // len(COLORS) % 3]
+            axes.plot(list(epochs), list(metrics), color=color, linestyle=style, label=name)
+            best = int(np.argmin(metrics))
+            axes.plot([epochs[best]], [metrics[best]], color=color, marker="o")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend()
+        _label(axes, "validation part, dot: best epoch", "epoch", metric)
+        return _write(figure, destination)
+
+
+def forecast_example(
+    destination: Path,
+    target: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    *,
+    observed: int,
+    rate: float,
+    channel_names: Sequence[str],
+    unit: str,
+    title: str,
+) -> Path:
+    """Draw one window, one panel per channel.
+
+    `target` and each of `predictions`: (time, channel), `observed` steps first; `rate` in Hz.
+    Predictions are drawn from the last observed value on; persistence goes dashed and grey.
+    """
+    channels = target.shape[1]
+    milliseconds = np.arange(target.shape[0]) * 1000.0 / rate
+    rows = -(-channels // 2)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.0, 1.1 + 2.0 * rows), layout="constrained")
+        panels = figure.subplots(rows, 2 if channels > 1 else 1, squeeze=False).ravel()
+        for unused in panels[channels:]:
+            unused.set_axis_off()
+        for channel, axes in enumerate(panels[:channels]):
+            _forecast_panel(axes, milliseconds, target, predictions, observed, channel)
+            axes.set_title(f"channel {channel_names[channel]}", loc="left")
+            axes.set_ylabel(unit)
+            axes.set_xlabel("time in the window (ms)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.suptitle(title)
+        return _write(figure, destination)
+
+
+def error_report(
+    destination: Path,
+    steps: Mapping[str, Sequence[float]],
+    channels: Mapping[str, Sequence[float]],
+    *,
+    first_step: int,
+    rate: float,
+    channel_names: Sequence[str],
+    title: str,
+    worst: int = 12,
+) -> Path:
+    """Draw error per step of every model, and per channel of the first against the others.
+
+    `steps`, `channels`: model -> normalised MSE per scored step, per channel.
+    """
+    main = next(iter(channels))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 7.2), layout="constrained")
+        step_axes, map_axes, bar_axes = figure.subplot_mosaic(
+            [["steps", "map"], ["bars", "bars"]]
+        ).values()
+        _steps_panel(step_axes, steps, first_step, rate)
+        _channels_panel(map_axes, channels, main)
+        _worst_panel(bar_axes, channels, main, channel_names, worst)
+        figure.suptitle(title)
+        return _write(figure, destination)
+
+
+def confusion(
+    destination: Path, counts: np.ndarray, *, title: str, scores: Mapping[str, float]
+) -> Path:
+    """Draw a confusion matrix; `counts`: (true class, predicted class) of test windows."""
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+        matrix_axes, score_axes = figure.subplots(1, 2)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = matrix_axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+        for (row, column), count in np.ndenumerate(counts):
+            ink = "white" if share[row, column] > 0.6 else INK
+            matrix_axes.text(column, row, f"{count}", ha="center", va="center", color=ink)
+        figure.colorbar(image, ax=matrix_axes, label="share of the true class")
+        ticks = range(counts.shape[0])
+        matrix_axes.set_xticks(ticks)
+        matrix_axes.set_yticks(ticks)
+        _label(matrix_axes, "test trials", "decoded class", "true class")
+        names = list(scores)
+        bars = score_axes.barh(names, [scores[name] for name in names], color=COLORS[0])
+        score_axes.bar_label(bars, fmt="%.3f", padding=3)
+        score_axes.set_xlim(0.0, 1.12)
+        score_axes.invert_yaxis()
+        _label(score_axes, "accuracy", "share of test trials", "")
+        figure.suptitle(title)
+        return _write(figure, destination)
+
+
+def _forecast_panel(
+    axes: Axes,
+    milliseconds: np.ndarray,
+    target: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    observed: int,
+    channel: int,
+) -> None:
+    axes.axvspan(milliseconds[observed - 1], milliseconds[-1], color="#f5f5f5", zorder=0)
+    before, after = slice(0, observed), slice(observed - 1, None)
+    axes.plot(
+        milliseconds[before], target[before, channel], color=OBSERVED, marker=".", label="observed"
+    )
+    axes.plot(milliseconds[after], target[after, channel], color=INK, label="target")
+    last = target[observed - 1, channel]
+    colors = iter(COLORS)
+    for name, values in predictions.items():
+        floor = name == "persistence"
+        line = np.concatenate([[last], values[observed:, channel]])
+        axes.plot(
+            milliseconds[after],
+            line,
+            label=name,
+            color=MUTED if floor else next(colors),
+            linestyle="--" if floor else "-",
+        )
+
+
+def _steps_panel(
+    axes: Axes, steps: Mapping[str, Sequence[float]], first_step: int, rate: float
+) -> None:
+    colors = iter(COLORS)
+    for name, values in steps.items():
+        ahead = (np.arange(len(values)) + 1) * 1000.0 / rate
+        floor = name == "persistence"
+        axes.plot(
+            ahead,
+            list(values),
+            marker=".",
+            label=name,
+            color=MUTED if floor else next(colors),
+            linestyle="--" if floor else "-",
+        )
+    axes.set_ylim(bottom=0.0)
+    axes.legend()
+    _label(axes, "error per step", f"time after step {first_step} (ms)", "MSE / train variance")
+
+
+def _channels_panel(axes: Axes, channels: Mapping[str, Sequence[float]], main: str) -> None:
+    values = np.asarray(channels[main])
+    others = [name for name in channels if name != main]
+    colors = iter(COLORS[1:])
+    limit = max(float(np.max(list(map(np.max, channels.values())))), 1e-12) * 1.05
+    for name in others:
+        floor = name == "persistence"
+        axes.plot(
+            np.asarray(channels[name]),
+            values,
+            linestyle="none",
+            marker="o",
+            markersize=3.5,
+            alpha=0.75,
+            label=name,
+            color=MUTED if floor else next(colors),
+        )
+    axes.plot([0, limit], [0, limit], color=INK, linewidth=0.8)
+    axes.set_xlim(0, limit)
+    axes.set_ylim(0, limit)
+    if others:
+        axes.legend(loc="lower right")
+    _label(
+        axes,
+        "one dot per channel; below the line is better",
+        "MSE of the other model",
+        f"MSE of {main}",
+    )
+
+
+def _worst_panel(
+    axes: Axes,
+    channels: Mapping[str, Sequence[float]],
+    main: str,
+    channel_names: Sequence[str],
+    worst: int,
+) -> None:
+    values = np.asarray(channels[main])
+    order = np.argsort(-values, kind="stable")[:worst]
+    places = np.arange(order.size)
+    axes.bar(places, values[order], width=0.6, color=COLORS[0], label=main)
+    colors = iter(COLORS[1:])
+    for name, other in channels.items():
+        if name != main:
+            axes.plot(
+                places,
+                np.asarray(other)[order],
+                linestyle="none",
+                marker="_",
+                markersize=18,
+                markeredgewidth=2,
+                color=MUTED if name == "persistence" else next(colors),
+                label=name,
+            )
+    axes.axhline(float(values.mean()), color=INK, linestyle=":", linewidth=1.0)
+    axes.set_xticks(places, [str(channel_names[i]) for i in order])
+    axes.legend(ncols=len(channels), loc="upper right")
+    count = min(worst, values.size)
+    title = f"the {count} worst of {values.size} channels of {main} (dotted: its mean channel)"
+    _label(axes, title, "channel", "MSE / train variance")
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _write(figure: Figure, destination: Path) -> Path:
+    buffer = io.BytesIO()
+    # Without this, the library's version would be in the file.
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return write_file(destination, buffer.getvalue())

@@ -1,0 +1,198 @@
+"""Bodies in and out: JSON, `.npy` and `.npz` to named arrays and back, strictly.
+
+Nothing is guessed and nothing is coerced: a value of another type than the input's, a ragged list,
+a big-endian array or an archive with other names is refused, naming the input and the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from artifact.arrays import Array, decode_npy, decode_npz, encode_npy, encode_npz
+from artifact.manifest import TensorSpec
+from serve.errors import InvalidInput, MalformedBody, NotAcceptable
+from serve.negotiation import JSON, NPY, NPZ
+
+# What the array made of parsed JSON may be, by the kind of dtype that the input wants.
+_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+_TYPES: dict[str, frozenset[type]] = {
+    "f": frozenset({float, int}),
+    "i": frozenset({int}),
+    "u": frozenset({int}),
+    "b": frozenset({bool}),
+}
+_WORDS = {type(None): "null", bool: "a boolean", str: "text", dict: "an object", list: "a list"}
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_BYTES = 22
+_DIRECTORY_ENTRY_BYTES = 1024
+
+
+def decode(
+    body: bytes, form: str, inputs: Sequence[TensorSpec], max_bytes: int
+) -> dict[str, Array]:
+    """The arrays of a body in this form, by input name; shapes are left to `Model.check_inputs`.
+
+    `max_bytes` bounds what an `.npz` inflates to. Raises MalformedBody, InvalidInput or the
+    artifact's InputError.
+    """
+    if form == JSON:
+        return _decode_json(body, {spec.name: spec for spec in inputs})
+    try:
+        if form == NPY:
+            return {inputs[0].name: decode_npy(body, inputs[0].name)}
+        _refuse_crowded(body, len(inputs))
+        return decode_npz(body, max_members=len(inputs), max_bytes=max_bytes)
+    except ValueError as error:  # numpy's own word on shapes that overflow
+        raise MalformedBody(f"the body holds no array that fits in memory: {error}") from None
+
+
+def encode(outputs: Mapping[str, Array], form: str, artifact: str, model: str) -> bytes:
+    """The answer in this form; `artifact` and `model` name their source in JSON.
+
+    Raises NotAcceptable for JSON with an output that is not finite: JSON has no such numbers.
+    """
+    if form == NPY:
+        (array,) = outputs.values()
+        return encode_npy(array)
+    if form == NPZ:
+        return encode_npz(outputs)
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NotAcceptable(
+                f"{name}: holds NaN or infinity, which JSON cannot say; ask with Accept: {NPY} "
+                f"or {NPZ}",
+                name,
+            )
+    plain = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
+    answer = {"outputs": plain, "artifact": artifact, "model": model}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _decode_json(body: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict) or list(document) != ["inputs"]:
+        raise MalformedBody('the body must be {"inputs": {name: nested lists}} and nothing else')
+    inputs = document["inputs"]
+    if not isinstance(inputs, dict):
+        raise MalformedBody(f"inputs: must be an object, is {_word(inputs)}", "inputs")
+    for name in inputs:
+        if name not in specs:
+            short = name if len(name) <= 100 else f"{name[:100]}…"
+            raise InvalidInput(f"inputs.{short}: unknown; inputs: {', '.join(specs)}", short)
+    # numpy takes booleans among numbers for 0 and 1, and blows up on texts of unequal length. A
+    # body of numbers alone needs no such look; its only quotation marks are those of its keys.
+    keys_only = body.count(b'"') == 2 * (1 + len(inputs))
+    numbers = keys_only and not any(word in body for word in (b"true", b"false", b"null"))
+    tensors = {name: _tensor(values, specs[name], numbers) for name, values in inputs.items()}
+    if not keys_only:
+        raise MalformedBody("a key is given twice")
+    return tensors
+
+
+def _tensor(values: Any, spec: TensorSpec, numbers: bool) -> Array:
+    """Nested lists as an array of the input's dtype; raises InvalidInput naming the place.
+
+    `numbers` says that the lists are known to hold numbers alone.
+    """
+    dtype = np.dtype(spec.dtype)
+    if not (numbers or _holds_only(_TYPES[dtype.kind], values, len(spec.axes))):
+        _refuse_fault(values, spec, dtype)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # ragged, or deeper than numpy goes
+        array = np.empty((), object)
+    if array.size and (array.ndim != len(spec.axes) or array.dtype.kind not in _KINDS[dtype.kind]):
+        _refuse_fault(values, spec, dtype)
+        array = np.asarray(values, dtype)
+    with np.errstate(over="ignore"):
+        tensor = array.astype(dtype, copy=False)
+    if dtype.kind == "f" and not np.isfinite(tensor).all():
+        place = "".join(f"[{step}]" for step in np.argwhere(~np.isfinite(tensor))[0])
+        raise InvalidInput(f"inputs.{spec.name}{place}: too large for a {spec.dtype}", spec.name)
+    if dtype.kind in "iu" and tensor.dtype != array.dtype and (tensor != array).any():
+        _refuse_fault(values, spec, dtype)
+    return tensor
+
+
+def _holds_only(types: frozenset[type], values: Any, rank: int) -> bool:
+    """Whether lists nested `rank` deep hold values of these types alone."""
+    flat = values
+    for _ in range(rank - 1):
+        flat = chain.from_iterable(flat)
+    try:
+        return types.issuperset(map(type, flat))
+    except TypeError:  # a scalar where a list belongs
+        return False
+
+
+def _refuse_fault(values: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> None:
+    """Walk nested lists to the first thing that is wrong; return where nothing is."""
+    shape: list[int] = []
+    first = values
+    while len(shape) < len(spec.axes) and isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    _walk(values, spec, dtype, shape, 0, f"inputs.{spec.name}")
+
+
+def _walk(
+    values: Any, spec: TensorSpec, dtype: np.dtype[Any], shape: list[int], depth: int, place: str
+) -> None:
+    if type(values) is not list:
+        raise InvalidInput(
+            f"{place}: {_word(values)} where a list over axis {spec.axes[depth].name} is expected: "
+            f"{spec.layout}",
+            spec.name,
+        )
+    if len(values) != shape[depth]:
+        raise InvalidInput(
+            f"{place}: a list of {len(values)}, where the lists before it hold {shape[depth]} "
+            f"(axis {spec.axes[depth].name})",
+            spec.name,
+        )
+    if depth + 1 < len(spec.axes):
+        for index, value in enumerate(values):
+            _walk(value, spec, dtype, shape, depth + 1, f"{place}[{index}]")
+        return
+    for index in _suspects(values, dtype):
+        raise InvalidInput(
+            f"{place}[{index}]: {_word(values[index])} where a {spec.dtype} is expected", spec.name
+        )
+
+
+def _suspects(values: list[Any], dtype: np.dtype[Any]) -> Iterator[int]:
+    """Places of the values in the list that this dtype cannot hold."""
+    allowed = _TYPES[dtype.kind]
+    if not allowed.issuperset(map(type, values)):
+        yield from (index for index, value in enumerate(values) if type(value) not in allowed)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        outside = (not limits.min <= value <= limits.max for value in values)
+        yield from (index for index, wrong in enumerate(outside) if wrong)
+
+
+def _word(value: Any) -> str:
+    """A JSON value in words, short."""
+    return _WORDS.get(type(value), f"the number {value!r}"[:60])
+
+
+def _refuse_crowded(body: bytes, members: int) -> None:
+    """Refuse an archive whose table of members is larger than so few members need.
+
+    The standard library reads that whole table before anything can be counted.
+    """
+    end = body[-_END_RECORD_BYTES:]
+    locator = body[-_END_RECORD_BYTES - 20 : -_END_RECORD_BYTES]
+    if len(end) < _END_RECORD_BYTES or end[:4] != _END_RECORD or end[20:] != b"\0\0":
+        raise MalformedBody(".npz: not a zip, or cut short, or with a comment at its end")
+    size = int.from_bytes(end[12:16], "little")
+    if locator[:4] == b"PK\x06\x07" or size > members * _DIRECTORY_ENTRY_BYTES:
+        raise MalformedBody(f".npz: holds more than the {members} members that this model takes")

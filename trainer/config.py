@@ -1,0 +1,288 @@
+"""What a run is: one YAML file, checked whole before anything starts.
+
+The file and `--section.key value` overrides are merged first and validated once. The schema of
+`data` and `model` comes from the constructor that their `name` selects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from trainer import yaml_source
+from trainer.data.paths import path_keys, public_path
+from trainer.models import MODELS
+from trainer.objectives import OBJECTIVES
+from trainer.registry import DATASETS, Registry, UnknownNameError
+from trainer.yaml_source import SourceError, dotted
+
+REGISTRIES: dict[str, Registry] = {"data": DATASETS, "model": MODELS}
+DEFAULT_MODEL = "gru"
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """The config is wrong; the text says where, what, and what would be right."""
+
+
+class TrainingConfig(BaseModel):
+    """How a model is trained; the same keys for every model.
+
+    epochs, batch_size, max_steps: length of training; max_steps ends it early (null: never).
+    learning_rate, weight_decay: of AdamW. schedule, warmup_steps: of the learning rate.
+    patience: epochs without a better held-out metric before training stops.
+    gradient_clip: largest norm of the gradient.
+    objective: the loss; target_scale: what predictions and targets are divided by before it,
+        the train standard deviation of each channel or one for all.
+    device: where to train; threads: CPU threads, part of what fixes the bytes.
+    """
+
+    model_config = _STRICT
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 64
+    max_steps: PositiveInt | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    patience: PositiveInt = 5
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    objective: str = "mse"
+    target_scale: Literal["channel", "pooled"] = "channel"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: PositiveInt = 2
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        OBJECTIVES.get(value)
+        return value
+
+
+class ExportConfig(BaseModel):
+    """What the artifact carries besides the model.
+
+    golden, golden_rows: the stored test rows, real ones of the data set or synthetic ones.
+    version: text that names this version of the model.
+    """
+
+    model_config = _STRICT
+
+    golden: Literal["real", "synthetic"] = "real"
+    golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")] = "1"
+
+
+class RunConfig(BaseModel):
+    """One run. `data` and `model` hold `name` and every setting of what it selects."""
+
+    model_config = _STRICT
+
+    # It names a folder and a model on a server.
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: dict[str, Any]
+    model: dict[str, Any] = Field(default={}, validate_default=True)
+    training: TrainingConfig = TrainingConfig()
+    export: ExportConfig = ExportConfig()
+
+    @field_validator("data")
+    @classmethod
+    def _complete_data(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _complete(DATASETS, value)
+
+    @field_validator("model")
+    @classmethod
+    def _complete_model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _complete(MODELS, {"name": DEFAULT_MODEL, **value})
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole run as plain JSON values, every default filled in."""
+        return self.model_dump(mode="json")
+
+    def public(self) -> dict[str, Any]:
+        """`resolved()` without paths of this machine: what an artifact carries.
+
+        A path below `${AXONNX_DATA}` is kept, of any other its last part.
+        """
+        values = self.resolved()
+        for section, registry in REGISTRIES.items():
+            for key in path_keys(registry.settings(values[section]["name"])):
+                values[section][key] = _reduced(values[section][key])
+        return values
+
+    def to_yaml(self) -> str:
+        """`resolved()` as YAML; `load_config` reads it back as an equal config."""
+        return yaml_source.dump(self.resolved())
+
+
+def load_config(path: Path, overrides: list[tuple[str, str]]) -> RunConfig:
+    """Read a run from a YAML file and `("section.key", "value")` overrides.
+
+    The run is named after the file unless it says otherwise. Raises ConfigError: one line per
+    mistake, "file:line: key: what is wrong; what would be right".
+    """
+    path = Path(path)
+    source = _read(path)
+    document = _Document(path, source)
+    for key, text in overrides:
+        document.override(key.removeprefix("--"), text)
+    values = {"name": path.stem, "data": {}, **document.values}
+    # A section whose keys are all commented out is an empty one.
+    for section in ("data", "model", "training", "export"):
+        if values.get(section, {}) is None:
+            values[section] = {}
+    try:
+        return RunConfig.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        texts = [_explain(details, values, document) for details in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(texts))) from None
+
+
+class _Document:
+    """The values of the file with overrides merged in, and the place of each."""
+
+    def __init__(self, path: Path, source: yaml_source.Source) -> None:
+        self.file = str(path)
+        self.values: dict[str, Any] = source.value
+        self.places = {key: f"{path}:{line}" for key, line in source.lines.items()}
+
+    def place(self, keys: yaml_source.Keys) -> str:
+        """Where the value stands, or the nearest thing around it that stands somewhere."""
+        known = (keys[:size] for size in range(len(keys), 0, -1))
+        return next((self.places[k] for k in known if k in self.places), self.file)
+
+    def override(self, key: str, text: str) -> None:
+        """Set a dotted key to the value of a YAML text."""
+        keys = tuple(key.split("."))
+        if not all(keys):
+            raise ConfigError(f"--{key}: is not a key; write --section.key, as in --model.name")
+        try:
+            value = yaml_source.parse(text.encode()).value
+        except (SourceError, UnicodeEncodeError) as error:
+            raise ConfigError(f"--{key}: {text!r} {error}") from None
+        if isinstance(value, dict):
+            raise ConfigError(f"--{key}: is a mapping; give one --{key}.… for each of its keys")
+        section = self.values
+        for depth, part in enumerate(keys[:-1], start=1):
+            if section.get(part) is None:
+                section[part] = {}
+            if not isinstance(section[part], dict):
+                above = ".".join(keys[:depth])
+                raise ConfigError(f"--{key}: {above} is {section[part]!r}, which holds no keys")
+            section = section[part]
+        section[keys[-1]] = value
+        self.places = {k: v for k, v in self.places.items() if k[: len(keys)] != keys}
+        self.places[keys] = f"--{key}"
+
+
+def _read(path: Path) -> yaml_source.Source:
+    try:
+        with path.open("rb") as file:
+            source = yaml_source.parse(file.read(yaml_source.MAX_BYTES + 1))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except SourceError as error:
+        key = f"{error.key}: " if error.key else ""
+        raise ConfigError(f"{path}:{error.line}: {key}{error.text}") from None
+    if not isinstance(source.value, dict):
+        found = "is empty" if source.value is None else f"holds {_shown(source.value)}"
+        raise ConfigError(
+            f"{path}:1: {found}; a config is a mapping of {', '.join(RunConfig.model_fields)}"
+        )
+    return source
+
+
+def _complete(registry: Registry, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with every setting filled in; raises ValidationError, which pydantic nests."""
+    rest = dict(values)
+    name = rest.pop("name", None)
+    problem = None
+    if not isinstance(name, str):
+        problem = f"must be the name of a {registry.kind}: one of {', '.join(registry.names())}"
+    else:
+        try:
+            registry.get(name)
+        except UnknownNameError as error:
+            problem = str(error)
+    if problem:
+        fault = PydanticCustomError("unknown_name", "{problem}", {"problem": problem})
+        line = InitErrorDetails(type=fault, loc=("name",), input=name)
+        raise ValidationError.from_exception_data(registry.kind, [line])
+    settings = registry.settings(str(name)).model_validate_json(
+        json.dumps(rest, default=str), strict=True
+    )
+    return {"name": name, **settings.model_dump(mode="json")}
+
+
+def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -> str:
+    """One pydantic error as "place: key: what is wrong; what would be right"."""
+    keys = tuple(_keys(error["loc"], values, error["type"] in ("missing", "unknown_name")))
+    place = document.place(keys)
+    if place.startswith("--"):
+        keys = ()
+    if error["type"] == "extra_forbidden":
+        text = _unknown_key(str(error["loc"][-1]), str(error["loc"][0]), values, len(error["loc"]))
+    elif error["type"] == "missing":
+        text = "is missing; it has no default"
+    elif error["type"] == "unknown_name":
+        text = error["msg"]
+    elif error["type"] in ("dict_type", "model_type"):
+        text = f"is {_shown(error['input'])}; must be a mapping of keys"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        text = f"is {_shown(error['input'])}; {message[:1].lower()}{message[1:]}"
+    key = dotted(keys)
+    return f"{place}: {key}: {text}" if key else f"{place}: {text}"
+
+
+def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> Iterator[int | str]:
+    """The part of a pydantic location that is keys of the config: unions add names of their own."""
+    for key in location:
+        inside = isinstance(values, dict) and key in values
+        if inside or (isinstance(values, list) and isinstance(key, int) and key < len(values)):
+            values = values[key]
+            yield key
+        elif missing:
+            yield key
+
+
+def _unknown_key(key: str, section: str, values: dict[str, Any], depth: int) -> str:
+    """Why a key is refused: it belongs to another model, is misspelt, or does not exist."""
+    registry = REGISTRIES.get(section) if depth == 2 else None
+    if registry is None:
+        owner = {"training": TrainingConfig, "export": ExportConfig}.get(section, RunConfig)
+        return f"unknown key;{_nearest(key, list(owner.model_fields))}"
+    name = values.get(section, {}).get("name", DEFAULT_MODEL)
+    settings = {n: list(registry.settings(n).model_fields) for n in registry.names()}
+    owners = [n for n, keys in settings.items() if key in keys]
+    kind = registry.kind
+    if owners:
+        return f"belongs to {kind} {', '.join(owners)}, not to {name}; remove it"
+    return f"unknown key of {kind} {name};{_nearest(key, ['name', *settings[name]])}"
+
+
+def _nearest(key: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    return (f" did you mean {close[0]!r}?" if close else "") + f" valid: {', '.join(valid)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _reduced(value: Any) -> Any:
+    """A path, or a list of them, without this machine's folders."""
+    if isinstance(value, list):
+        return [_reduced(item) for item in value]
+    return public_path(value) if isinstance(value, str) else value

@@ -1,0 +1,48 @@
+"""The pre-LN attention block that PatchFormer uses within and across channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), over the last but one axis.
+
+    Any number of leading axes: x (..., token, width) -> the same shape. Written out as plain
+    products, which export to standard operators and are deterministic on every device.
+    Raises ValueError where `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"model.heads: {heads} does not divide model.width {width}")
+        self.heads, self.size = heads, width // heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., token, width) -> (..., token, width)."""
+        x = x + self.dropout(self._attend(self.attention_norm(x)))
+        return x + self.dropout(self.feed_forward(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        # 1. (..., token, 3 * width) -> three of (..., head, token, size)
+        parts = self.query_key_value(x).chunk(3, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, self.size)).transpose(-3, -2) for part in parts
+        )
+        # 2. weights of every token for every other: (..., head, token, token)
+        weights = torch.softmax(query @ key.transpose(-2, -1) * self.size**-0.5, dim=-1)
+        # 3. (..., head, token, size) -> (..., token, width)
+        return self.project((weights @ value).transpose(-3, -2).flatten(-2))

@@ -1,0 +1,47 @@
+"""Ridge regression in float64, shared by the closed-form models.
+
+torch does the algebra, because its thread count, and with it the bytes, is fixed by the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.data.windows import Windows
+
+
+def lagged(
+    windows: Windows, mean: np.ndarray, scale: np.ndarray
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Past and future of feature 0 in normalised units, chunk by chunk.
+
+    mean, scale: broadcast against (channel,). Yields float64 past (batch, channel, observed) and
+    future (batch, channel, horizon). A scale of 0 gives 0.
+    """
+    inverse = np.divide(1.0, scale, out=np.zeros_like(scale, dtype=np.float64), where=scale > 0)
+    for rows in windows.chunks():
+        # Targets hold every step of feature 0: (batch, time, channel).
+        potential = windows.batch(rows).targets["forecast"].astype(np.float64)
+        z = torch.from_numpy((potential - mean) * inverse).transpose(1, 2)
+        yield z[..., : windows.observed], z[..., windows.observed :]
+
+
+def solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
+    """Weights that minimise |y - x w|^2 + penalty |w|^2, with an unpenalised last row (intercept).
+
+    gram: x'x (column, column), whose last column of x is 1; cross: x'y (column, target); both
+    float64. Returns (column, target).
+    """
+    diagonal = torch.full((gram.shape[0],), penalty, dtype=gram.dtype)
+    diagonal[-1] = 0.0
+    factor = torch.linalg.cholesky(gram + torch.diag(diagonal))
+    return torch.cholesky_solve(cross, factor)
+
+
+def with_ones(design: Tensor) -> Tensor:
+    """design (row, column) -> (row, column + 1): the intercept's column of ones comes last."""
+    return torch.cat([design, design.new_ones(design.shape[0], 1)], dim=1)

@@ -1,0 +1,208 @@
+"""`axonnx submission build | check | predict`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from artifact.errors import ArtifactError
+from submission.build import Built, build
+from submission.check import Finding, Report, check
+from submission.config import load_config
+from submission.errors import ConfigError, SubmissionError
+from submission.predict import predict
+
+MARKS = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "bold yellow"),
+    "skipped": ("–", "dim"),
+    "failed": ("✗", "bold red"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; 0 done, 1 a check that failed, 2 wrong arguments."""
+    options = _parser().parse_args(argv[1:])
+    try:
+        code: int = options.run(options)
+        return code
+    except SubmissionError as error:
+        print(f"axonnx: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except ArtifactError as error:
+        print(f"axonnx: error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"axonnx: error: {reason}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("axonnx submission", description="CodaBench submissions.")
+    words = parser.add_subparsers(dest="word", required=True, metavar="build | check | predict")
+
+    word = words.add_parser("build", help="write the zip that a YAML file describes")
+    word.add_argument(
+        "config", type=Path, help="such as configs/submissions/neural_forecasting.yaml"
+    )
+    word.add_argument(
+        "--model", action="append", default=[], metavar="NAME=DIR", help="artifact of a subject"
+    )
+    word.add_argument("--output", type=Path, metavar="ZIP", help="where to write it")
+    word.add_argument(
+        "--python",
+        action="append",
+        metavar="VERSION",
+        help="carry a runtime for this Python; repeatable",
+    )
+    word.add_argument(
+        "--onnxruntime", metavar="VERSION", help="carry this version for every Python"
+    )
+    word.set_defaults(run=_build)
+
+    word = words.add_parser("check", help="prove a zip under CodaBench's rules")
+    word.add_argument("zip", type=Path)
+    word.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the challenge's test files"
+    )
+    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for one run")
+    word.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="interpreter (path or version) to run it with; repeatable",
+    )
+    word.set_defaults(run=_check)
+
+    word = words.add_parser("predict", help="write prediction files in the challenge's layout")
+    word.add_argument("zip", type=Path)
+    word.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the challenge's test files",
+    )
+    word.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for the predictions"
+    )
+    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for the run")
+    word.add_argument(
+        "--python", metavar="PATH", help="interpreter (path or version) to run it with"
+    )
+    word.set_defaults(run=_predict)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    return value
+
+
+def _existing(path: Path, folder: bool = False) -> Path:
+    if not (path.is_dir() if folder else path.is_file()):
+        raise ConfigError(f"{path}: no such {'folder' if folder else 'file'}")
+    return path
+
+
+def _build(options: argparse.Namespace) -> int:
+    overrides: dict[str, Any] = {}
+    for pair in options.model:
+        name, equals, folder = pair.partition("=")
+        if not (name and equals and folder):
+            raise ConfigError(f"--model {pair}: must be NAME=DIR, such as affi=runs/affi/artifact")
+        overrides.setdefault("models", {})[name] = Path(folder)
+    for key in ("output", "python", "onnxruntime"):
+        if getattr(options, key) is not None:
+            overrides[key] = getattr(options, key)
+    config = load_config(_existing(options.config), overrides)
+    console = Console(stderr=True)
+    with console.status("building") as status:
+        built = build(config, status.update)
+    _print_built(built)
+    return 0
+
+
+def _print_built(built: Built) -> None:
+    table = Table(title=str(built.path), title_justify="left")
+    table.add_column("part")
+    table.add_column("MB unpacked", justify="right")
+    for part, size in built.parts.items():
+        table.add_row(part, f"{size / 1e6:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{built.path.stat().st_size / 1e6:.1f} MB, sha256 {built.sha256}", soft_wrap=True
+    )
+    for name in built.normalized:
+        console.print(
+            f"! {name} answers in normalized units. CodaBench scores raw units; "
+            "expect mean(mean²+std²)",
+            style="bold yellow",
+            soft_wrap=True,
+        )
+    console.print(f"next: axonnx submission check {built.path}", soft_wrap=True)
+
+
+def _check(options: argparse.Namespace) -> int:
+    console = Console()
+
+    def show(finding: Finding) -> None:
+        mark, style = MARKS[finding.status]
+        console.print(f"{mark} {finding.text}", style=style, markup=False, soft_wrap=True)
+
+    if options.data is not None:
+        _existing(options.data, folder=True)
+    report = check(
+        _existing(options.zip),
+        data=options.data,
+        time_limit=options.time_limit,
+        pythons=options.python,
+        notify=show,
+    )
+    if report.rows:
+        console.print(_rows(report))
+    failed = sum(finding.status == "failed" for finding in report.findings)
+    console.print(
+        "passed" if report.passed else f"FAILED: {failed} of {len(report.findings)} checks"
+    )
+    return 0 if report.passed else 1
+
+
+def _rows(report: Report) -> Table:
+    table = Table()
+    for name in ("Python", "set"):
+        table.add_column(name)
+    for name in ("rows", "seconds", "right and equal"):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        table.add_row(
+            row.python, row.set, str(row.rows), f"{row.seconds:.3f}", "yes" if row.equal else "NO"
+        )
+    return table
+
+
+def _predict(options: argparse.Namespace) -> int:
+    console = Console()
+    written = predict(
+        _existing(options.zip),
+        data=_existing(options.data, folder=True),
+        output=options.output,
+        time_limit=options.time_limit,
+        python=options.python,
+        notify=lambda text: console.print(text, soft_wrap=True),
+    )
+    table = Table("set", "rows", "file")
+    for entry in written:
+        table.add_row(entry.set, str(entry.rows), str(entry.path))
+    console.print(table)
+    return 0

@@ -70,6 +70,7 @@ class Progress:
             f"epoch {row['epoch']}/{self.epochs}{loss}  held-out {self.metric} {held_out}"
             + self._time_left(),
             highlight=False,
+            soft_wrap=True,
         )
 
     def _time_left(self) -> str:

@@ -8,11 +8,13 @@ probability of every class and are judged by cross-entropy and accuracy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 
 from trainer.data.windows import Batch, Statistics, Windows
+from trainer.objectives import OBJECTIVES
 
 # The held-out metric that early stopping and `best` go by; smaller is better.
 HELD_OUT = {"forecast": "mse", "decode": "cross_entropy"}
@@ -20,6 +22,21 @@ CHUNK = 256  # windows scored at a time; part of the result's bits, hence fixed
 _SMALLEST = 1e-12
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class ScoringError(ValueError):
+    """The objective does not suit the task."""
+
+
+def objective(name: str, task: str) -> Objective:
+    """The registered objective `name`; raises ScoringError where it is known not to suit `task`."""
+    suits = "decode" if name == "cross_entropy" else "forecast"
+    if name in ("mse", "mae", "huber", "cross_entropy") and suits != task:
+        right = "cross_entropy" if task == "decode" else "mse, mae or huber"
+        raise ScoringError(
+            f"training.objective: {name!r} does not suit the data set's task {task!r}; take {right}"
+        )
+    return cast(Objective, OBJECTIVES.get(name))
 
 
 def channel_scale(statistics: Statistics, kind: str = "channel") -> np.ndarray:
@@ -38,8 +55,9 @@ def forward(
 ) -> torch.Tensor:
     """The module's answer in raw units: (batch, time, channel), or (batch, class) probabilities."""
     inputs = [torch.from_numpy(batch.inputs[spec.name]).to(device) for spec in windows.inputs]
+    to_raw = getattr(module, "to_raw", None)
     output = module(*inputs)
-    return module.to_raw(output) if hasattr(module, "to_raw") else output  # type: ignore[operator]
+    return cast(torch.Tensor, output if to_raw is None else to_raw(output))
 
 
 def loss(

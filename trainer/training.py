@@ -7,7 +7,6 @@ Nothing that depends on the clock is written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -19,15 +18,14 @@ import torch
 from rich.console import Console
 
 from artifact.bundle import write_file
-from artifact.manifest import canonical_json
+from artifact.manifest import config_digest
 from trainer import checkpoint, folder, scoring
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.config import RunConfig, TrainingConfig, load_config
 from trainer.data import load_dataset
 from trainer.data.windows import Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
-from trainer.models import MODELS
-from trainer.objectives import OBJECTIVES
+from trainer.models import build_model
 from trainer.progress import Progress
 
 
@@ -39,14 +37,15 @@ class TrainingError(Exception):
 class Run:
     """A trained module, on the CPU and in evaluation mode, with all that it came from.
 
-    `metrics`: held-out metrics by part; `history`: one dict per epoch, as in metrics.jsonl.
+    `metrics`: the epoch of the weights, and held-out metrics such as `test_mse`; `history`: one
+    dict per epoch, as in metrics.jsonl.
     """
 
     folder: Path
     config: RunConfig
     dataset: Dataset
     module: torch.nn.Module
-    metrics: dict[str, Any]
+    metrics: dict[str, float]
     history: list[dict[str, Any]]
 
 
@@ -74,9 +73,14 @@ def train(
             saved = checkpoint.load(output / folder.CHECKPOINT)
             check_same_run(saved, config, dataset)
         write_file(output / folder.CONFIG, config.to_yaml().encode())
-        trainer = Trainer(config, dataset, build(config, dataset), device)
+        module = build(config, dataset)
+        fit_closed_form = getattr(module, "fit_closed_form", None)
+        if saved is None and fit_closed_form is not None:
+            console.print("fitting in closed form …", highlight=False)
+            fit_closed_form(dataset.train, dataset.validation)
+        trainer = Trainer(config, dataset, module, device)
         if saved is None:
-            trainer.begin(console)
+            trainer.begin()
             trainer.save(output)
         else:
             trainer.restore(saved)
@@ -100,31 +104,23 @@ def load_run(output: Path, which: str = "best", *, dataset: Dataset | None = Non
         module.eval()
         scale = scoring.channel_scale(dataset.train.statistics())
         epoch = saved.best_epoch if which == "best" else saved.epoch
-        metrics: dict[str, Any] = {"checkpoint": which, "epoch": epoch}
+        metrics: dict[str, float] = {"epoch": epoch}
         for part in ("validation", "test"):
-            windows = getattr(dataset, part)
-            if len(windows):
-                scores = scoring.held_out(module, windows, scale, torch.device("cpu"))
-                metrics[part] = {"windows": len(windows), **scores}
+            scores = scoring.held_out(module, dataset.parts[part], scale, torch.device("cpu"))
+            metrics |= {f"{part}_{name}": value for name, value in scores.items()}
     return Run(output, config, dataset, module, metrics, saved.history)
 
 
 def build(config: RunConfig, dataset: Dataset) -> torch.nn.Module:
     """The module that the config names, with the initial weights of its seed, on the CPU."""
     seed_everything(config.seed, 0)
-    module = MODELS.build(config.model, dataset.context())
-    if dataset.train.task not in module.tasks:
-        raise TrainingError(
-            f"model {config.model['name']!r} does {', '.join(sorted(module.tasks))}; "
-            f"data set {dataset.name!r} asks for {dataset.train.task}"
-        )
-    return module
+    return build_model(config.model, dataset.context())
 
 
 def check_same_run(saved: Checkpoint, config: RunConfig, dataset: Dataset) -> None:
     """Raise CheckpointError, naming what differs, unless config and data are the checkpoint's."""
     resolved = config.resolved()
-    if saved.config_sha256 != config_sha256(resolved):
+    if saved.config_sha256 != config_digest(resolved):
         keys = "; ".join(differences(saved.config, resolved)) or "the order of its keys"
         raise CheckpointError(
             f"the checkpoint was made with another config: {keys}. "
@@ -135,11 +131,6 @@ def check_same_run(saved: Checkpoint, config: RunConfig, dataset: Dataset) -> No
             f"the data behind data set {dataset.name!r} changed since the checkpoint was made "
             f"(fingerprint {saved.data_fingerprint[:12]}… then, {dataset.fingerprint[:12]}… now)"
         )
-
-
-def config_sha256(resolved: dict[str, Any]) -> str:
-    """The identity of a resolved config, in hex."""
-    return hashlib.sha256(canonical_json(resolved)).hexdigest()
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -174,8 +165,8 @@ class Trainer:
         self.dataset = dataset
         self.module = module.to(device)
         self.device = device
-        self.objective = OBJECTIVES.get(self.settings.objective)
-        self.metric = scoring.HELD_OUT[dataset.train.task]
+        self.objective = scoring.objective(self.settings.objective, dataset.task)
+        self.metric = scoring.HELD_OUT[dataset.task]
         statistics = dataset.train.statistics()
         self.scale = scoring.channel_scale(statistics)
         target_scale = scoring.channel_scale(statistics, self.settings.target_scale)
@@ -190,11 +181,6 @@ class Trainer:
         self.best_metric = math.inf
         self.best: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
-        for part in (dataset.train, dataset.validation):
-            if not len(part):
-                raise TrainingError(
-                    f"data set {dataset.name!r} has an empty train or validation part"
-                )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -215,11 +201,8 @@ class Trainer:
         waited = self.epoch - self.best_epoch
         return self.step >= self.total_steps or waited >= self.settings.patience
 
-    def begin(self, console: Console) -> None:
-        """Fit what has a closed form and score the untrained module as epoch 0."""
-        if hasattr(self.module, "fit_closed_form"):
-            console.print("fitting in closed form …", highlight=False)
-            self.module.fit_closed_form(self.dataset.train, self.dataset.validation)
+    def begin(self) -> None:
+        """Score the module as it is, as epoch 0."""
         self._close_epoch(loss=None)
 
     def run(self, output: Path, console: Console) -> None:
@@ -251,7 +234,7 @@ class Trainer:
                 best_epoch=self.best_epoch,
                 best_metric=self.best_metric,
                 config=resolved,
-                config_sha256=config_sha256(resolved),
+                config_sha256=config_digest(resolved),
                 data_fingerprint=self.dataset.fingerprint,
             ),
             output / folder.CHECKPOINT,
@@ -307,7 +290,7 @@ class Trainer:
                 f"the loss is {value} in epoch {self.epoch}, step {self.step}: "
                 "lower training.learning_rate or look for extreme values in the data"
             )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
         self.optimizer.step()
         self.step += 1

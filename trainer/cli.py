@@ -1,0 +1,294 @@
+"""The trainer's commands: arguments in, exit code out; what they do lives in other modules.
+
+torch is imported by the commands that need it, once their arguments have been read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from trainer.registry import Registry
+
+RUNS = Path("runs")
+# Keys of a config outside any section, which an override names without a dot.
+TOP_KEYS = ("name", "seed")
+INTERRUPTED = 130
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; 0 done, 1 a result that does not hold, 2 wrong arguments or files."""
+    # Threads that spin while they wait slow a busy machine down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    word, *rest = argv
+    try:
+        return COMMANDS[word](rest)
+    except KeyboardInterrupt:
+        print("axonnx: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"axonnx: error: {explain(error)}", file=sys.stderr)
+        return code
+
+
+def exit_code(error: Exception) -> int | None:
+    """2 for the caller's mistakes, 1 for results that do not hold, None for faults of ours."""
+    from artifact.errors import ArtifactError, InputError, MissingFileError
+    from trainer.checkpoint import CheckpointError
+    from trainer.config import ConfigError
+    from trainer.data import DataError
+    from trainer.determinism import DeviceError
+    from trainer.export import ExportError
+    from trainer.folder import RunFolderError
+    from trainer.models import ModelError
+    from trainer.registry import RegistryError
+    from trainer.scoring import ScoringError
+    from trainer.training import TrainingError
+
+    if isinstance(error, (InputError, MissingFileError)):
+        return 2
+    if isinstance(error, (ArtifactError, ExportError, TrainingError)):
+        return 1
+    if isinstance(
+        error,
+        (
+            CheckpointError,
+            ConfigError,
+            DataError,
+            DeviceError,
+            ModelError,
+            RegistryError,
+            RunFolderError,
+            ScoringError,
+            OSError,
+        ),
+    ):
+        return 2
+    return None
+
+
+def explain(error: Exception) -> str:
+    """The error as one line that names the file, for errors of the operating system too."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    return str(error)
+
+
+def _train(argv: list[str]) -> int:
+    parser = _parser(
+        "train",
+        "Train a model from a YAML file and export its artifact. Any key of the file can be "
+        "overridden: --training.epochs 5, --model.name patchformer, --seed 3.",
+        "axonnx train configs/goose_gru.yaml --training.epochs 5 --output runs/short",
+    )
+    parser.usage = (
+        "axonnx train CONFIG [--section.key value …] [--output DIR] [--resume | --overwrite]"
+    )
+    parser.add_argument("config", metavar="CONFIG", type=_file, help="YAML file of the run")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="default: runs/<config name>")
+    taken = parser.add_mutually_exclusive_group()
+    taken.add_argument("--resume", action="store_true", help="continue the run that is there")
+    taken.add_argument("--overwrite", action="store_true", help="start anew in its folder")
+    overrides, rest = split_overrides(argv)
+    options = parser.parse_args(rest)
+    from trainer.config import load_config
+
+    config = load_config(options.config, overrides)
+    output = options.output or RUNS / config.name
+    from trainer.pipeline import train_and_export
+
+    console = Console()
+    try:
+        run = train_and_export(
+            config, output, resume=options.resume, overwrite=options.overwrite, console=console
+        )
+    except KeyboardInterrupt:
+        words = [str(options.config), *(f"--{key} {value}" for key, value in overrides)]
+        words += [f"--output {options.output}"] if options.output else []
+        command = " ".join(["axonnx train", *words, "--resume"])
+        print(f"axonnx: interrupted; to go on: {command}", file=sys.stderr)
+        return INTERRUPTED
+    table = Table("", "validation", "test", title=f"{config.name}, epoch {run.metrics['epoch']}")
+    for name in (key.removeprefix("test_") for key in run.metrics if key.startswith("test_")):
+        scores = (run.metrics[f"{part}_{name}"] for part in ("validation", "test"))
+        table.add_row(name, *(f"{score:.5g}" for score in scores))
+    console.print(table)
+    _next(
+        console,
+        f"axonnx serve {output / 'artifact'}",
+        f"axonnx evaluate {output / 'artifact'}",
+        f"axonnx submission build configs/submissions/neural_forecasting.yaml "
+        f"--model affi={output / 'artifact'}",
+    )
+    return 0
+
+
+def _prepare(argv: list[str]) -> int:
+    parser = _parser(
+        "prepare",
+        "Turn a raw recording into windows of a challenge.",
+        "axonnx prepare configs/data/uecog_goose.yaml",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=_file, help="YAML file of the preparation")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="default: named in the file")
+    options = parser.parse_args(argv)
+    from trainer.data.prepare import prepare
+
+    print(prepare(options.config, options.output))
+    return 0
+
+
+def _runs(argv: list[str]) -> int:
+    parser = _parser(
+        "runs", "List, show and compare runs.", "axonnx runs compare goose_gru goose_patchformer"
+    )
+    words = parser.add_subparsers(dest="word", metavar="list|show|compare", required=True)
+    for word, text in (
+        ("list", "one line per run"),
+        ("show", "one run: config, epochs, metrics"),
+        ("compare", "metrics and differing settings of several runs, and a plot"),
+    ):
+        sub = words.add_parser(word, help=text, description=text, allow_abbrev=False)
+        sub.add_argument("--root", type=Path, default=RUNS, help="folder of runs (default: runs)")
+        if word == "show":
+            sub.add_argument("runs", metavar="RUN", nargs=1, help="a run folder or its name")
+        if word == "compare":
+            sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders or their names")
+            sub.add_argument("--output", type=Path, help="PNG (default: ROOT/compare.png)")
+    options = parser.parse_args(argv)
+    from trainer import runs
+
+    console = Console()
+    if options.word == "list":
+        found = runs.folders(options.root)
+        if not found:
+            console.print(f"no runs below {options.root}; `axonnx train CONFIG` makes one")
+        else:
+            console.print(runs.list_table([runs.read(path) for path in found]))
+        return 0
+    records = [runs.read(runs.find(name, options.root)) for name in options.runs]
+    if options.word == "show":
+        console.print(records[0].folder, highlight=False)
+        console.print(runs.config_text(records[0]), highlight=False, markup=False)
+        console.print(runs.show_table(records[0]))
+        console.print(runs.compare_table(records))
+        return 0
+    console.print(runs.compare_table(records))
+    path = runs.compare_plot(records, options.output or options.root / "compare.png")
+    console.print(f"held-out curves: {path}", highlight=False)
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    parser = _parser(
+        "export",
+        "Rebuild a run's artifact from its config and checkpoint, through the registry.",
+        "axonnx export runs/goose_gru --checkpoint best",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder, or its name below runs/")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    options = parser.parse_args(argv)
+    from trainer import runs
+    from trainer.export import export_run
+
+    print(export_run(runs.find(options.run, RUNS), options.checkpoint))
+    return 0
+
+
+def _models(argv: list[str]) -> int:
+    parser = _parser("models", "List the models, or the settings of one.", "axonnx models gru")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a model")
+    options = parser.parse_args(argv)
+    from trainer.models import MODELS
+
+    return _catalog(MODELS, options.name)
+
+
+def _datasets(argv: list[str]) -> int:
+    parser = _parser(
+        "datasets", "List the data sets, or the settings of one.", "axonnx datasets array"
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a data set")
+    options = parser.parse_args(argv)
+    import trainer.data  # noqa: F401 (its modules register)
+    from trainer.registry import DATASETS
+
+    return _catalog(DATASETS, options.name)
+
+
+def _catalog(registry: Registry, name: str | None) -> int:
+    from trainer import catalog
+
+    console = Console()
+    if name is None:
+        console.print(catalog.names_table(registry))
+        return 0
+    console.print(catalog.settings_table(registry, name))
+    console.print(catalog.purpose(registry, name), highlight=False, markup=False)
+    return 0
+
+
+def split_overrides(argv: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take `--section.key value`, `--seed` and `--name` out of `argv`.
+
+    Returns the overrides as (key, value) and the other words. Exits 2 where a value is missing.
+    """
+    overrides, rest = [], []
+    words = iter(argv)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not ("." in key or key in TOP_KEYS):
+            rest.append(word)
+            continue
+        if not equals:
+            following = next(words, "--")
+            if following.startswith("--"):
+                print(f"axonnx: error: {word} needs a value: {word} VALUE", file=sys.stderr)
+                raise SystemExit(2)
+            value = following
+        overrides.append((key, value))
+    return overrides, rest
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "prepare": _prepare,
+    "runs": _runs,
+    "export": _export,
+    "models": _models,
+    "datasets": _datasets,
+}
+
+
+def _file(text: str) -> Path:
+    """An argument that names a file which is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path
+
+
+def _next(console: Console, *commands: str) -> None:
+    console.print("next:")
+    for command in commands:
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _parser(word: str, description: str, example: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"axonnx {word}",
+        description=description,
+        epilog=f"example: {example}",
+        allow_abbrev=False,
+    )

@@ -1,0 +1,42 @@
+"""From a config to a finished run folder: train, draw, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from trainer import folder, plots, scoring
+from trainer.config import RunConfig
+from trainer.export import export_artifact
+from trainer.training import Run, train
+
+
+def train_and_export(
+    config: RunConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Train `config` in the run folder `output`, draw its pictures and export its artifact.
+
+    The artifact comes last: where it is, the folder is complete. Raises what `training.train` does,
+    and ExportError.
+    """
+    console = console or Console()
+    run = train(config, output, resume=resume, overwrite=overwrite, console=console)
+    metric = scoring.HELD_OUT[run.dataset.task]
+    plots.loss_curve(
+        output / folder.LOSS_PLOT,
+        [row["epoch"] for row in run.history],
+        [row["loss"] for row in run.history],
+        [row[metric] for row in run.history],
+        best_epoch=int(run.metrics["epoch"]),
+        metric=metric,
+        title=config.name,
+    )
+    console.print("exporting …", highlight=False)
+    export_artifact(run.module, run.dataset, config, run.metrics, output / folder.ARTIFACT)
+    return run

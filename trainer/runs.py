@@ -1,0 +1,182 @@
+"""Reading run folders: list, show and compare them, without loading a model or data."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+
+from trainer import folder, plots
+from trainer.folder import RunFolderError
+
+# The held-out metric of each task, as rows of metrics.jsonl name it.
+HELD_OUT = ("mse", "cross_entropy")
+PARTS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says: `config` resolved, `history` by epoch, `manifest` or None.
+
+    `metric` is the held-out metric's name, "" before the first epoch was scored.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    history: list[dict[str, Any]]
+    manifest: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def metric(self) -> str:
+        """The held-out metric by which the best epoch is chosen."""
+        row = self.history[0] if self.history else {}
+        return next((name for name in HELD_OUT if name in row), "")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The history's best row; empty before the first epoch was scored."""
+        return min(self.history, key=lambda row: row[self.metric], default={})
+
+    @property
+    def state(self) -> str:
+        """ "exported" once the artifact is there, "unfinished" before."""
+        return "unfinished" if self.manifest is None else "exported"
+
+
+def read(path: Path) -> RunRecord:
+    """Read one run folder; raises RunFolderError where it is none or a file in it is damaged."""
+    folder.check(path)
+    try:
+        config = yaml.safe_load((path / folder.CONFIG).read_text(encoding="utf-8"))
+        lines = _text(path / folder.METRICS).splitlines()
+        history = [json.loads(line) for line in lines]
+        text = _text(path / folder.ARTIFACT / "manifest.json")
+        manifest = json.loads(text) if text else None
+        record = RunRecord(path, dict(config), history, manifest)
+        str(record.best)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunFolderError(f"{path}: cannot be read as a run ({error!r})") from error
+    return record
+
+
+def find(name: str, root: Path) -> Path:
+    """The run folder that a path, or a name below `root`, means; raises RunFolderError."""
+    for candidate in (Path(name), root / name):
+        if (candidate / folder.CONFIG).is_file():
+            return candidate
+    names = [path.name for path in folders(root)]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise RunFolderError(f"no run {name!r}{hint} Runs below {root}: {', '.join(names) or 'none'}")
+
+
+def folders(root: Path) -> list[Path]:
+    """The run folders directly below `root`, by name."""
+    return sorted(path.parent for path in root.glob(f"*/{folder.CONFIG}"))
+
+
+def config_text(run: RunRecord) -> str:
+    """The resolved config as the YAML that people read."""
+    return (run.folder / folder.CONFIG).read_text(encoding="utf-8").rstrip()
+
+
+def list_table(records: list[RunRecord]) -> Table:
+    """One line per run."""
+    table = Table("run", "model", "data", "epochs", "best", "metric", *PARTS, "state")
+    for run in records:
+        table.add_row(
+            run.name,
+            str(run.config["model"]["name"]),
+            str(run.config["data"]["name"]),
+            str(run.history[-1]["epoch"] if run.history else "–"),
+            str(run.best.get("epoch", "–")),
+            run.metric or "–",
+            *(_score(run, part) for part in PARTS),
+            run.state,
+        )
+    return table
+
+
+def show_table(run: RunRecord, last: int = 10) -> Table:
+    """The last epochs of a run, the best one marked."""
+    columns = list(run.history[0]) if run.history else ["epoch"]
+    table = Table(*columns, "")
+    for row in run.history[-last:]:
+        best = "best" if row["epoch"] == run.best["epoch"] else ""
+        table.add_row(*(_cell(row.get(column)) for column in columns), best)
+    return table
+
+
+def compare_table(records: list[RunRecord]) -> Table:
+    """Metrics of several runs, then every config key in which they differ; one column per run."""
+    table = Table("", *(run.name for run in records))
+    table.add_row("best epoch", *(str(run.best.get("epoch", "–")) for run in records))
+    for part in PARTS:
+        scores = [_scores(run, part) for run in records]
+        for key in dict.fromkeys(key for score in scores for key in score):
+            table.add_row(f"{part} {key}", *(_cell(score.get(key)) for score in scores))
+    table.add_section()
+    flat = [_flatten(run.config) for run in records]
+    for key in sorted({key for config in flat for key in config} - {"name"}):
+        values = [_cell(config[key]) if key in config else "" for config in flat]
+        if len(set(values)) > 1:
+            table.add_row(key, *values)
+    return table
+
+
+def compare_plot(records: list[RunRecord], destination: Path) -> Path:
+    """Draw the held-out curves of several runs; raises RunFolderError where metrics differ."""
+    metrics = {run.metric for run in records}
+    if len(metrics) != 1 or "" in metrics:
+        named = ", ".join(f"{run.name}: {run.metric or 'none yet'}" for run in records)
+        raise RunFolderError(f"these runs have no held-out metric in common ({named})")
+    metric = metrics.pop()
+    curves = {
+        run.name: ([row["epoch"] for row in run.history], [row[metric] for row in run.history])
+        for run in records
+    }
+    return plots.held_out_curves(destination, curves, metric=metric)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _scores(run: RunRecord, part: str) -> dict[str, Any]:
+    if run.manifest is not None:
+        metrics = run.manifest.get("metrics", {})
+        prefix = f"{part}_"
+        return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    if part != "validation":
+        return {}
+    return {k: v for k, v in run.best.items() if k not in ("epoch", "step", "loss")}
+
+
+def _score(run: RunRecord, part: str) -> str:
+    return _cell(_scores(run, part).get(run.metric))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

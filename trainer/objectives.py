@@ -13,6 +13,8 @@ from torch import Tensor
 
 from trainer.registry import OBJECTIVES
 
+__all__ = ["OBJECTIVES", "ObjectiveError", "cross_entropy", "huber", "mae", "mse"]
+
 
 class ObjectiveError(ValueError):
     """Prediction and target do not fit one another."""

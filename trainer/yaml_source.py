@@ -78,11 +78,10 @@ def dotted(keys: Keys) -> str:
 
 class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise SourceError(
-                event.start_mark.line + 1, "", f"alias *{event.anchor}: write the value out"
-            )
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise SourceError(line, "", f"alias *{event.anchor}: write the value out")
         return super().compose_node(parent, index)
 
 

@@ -31,13 +31,17 @@ def build_model(config: Mapping[str, Any], context: ModelContext) -> nn.Module:
     another task than the data set's or its settings do not fit the data.
     """
     name = config.get("name")
-    if isinstance(name, str) and context.task not in MODELS.get(name).tasks:
-        fit = ", ".join(n for n in MODELS.names() if context.task in MODELS.get(n).tasks)
+    if isinstance(name, str) and context.task not in _tasks(name):
+        fit = ", ".join(n for n in MODELS.names() if context.task in _tasks(n))
         raise ModelError(
             f"model.name: {name!r} does not do the data set's task {context.task!r}; valid: {fit}"
         )
     module: nn.Module = MODELS.build(config, context)
     return module
+
+
+def _tasks(name: str) -> frozenset[str]:
+    return getattr(MODELS.get(name), "tasks", frozenset())
 
 
 __all__ = ["MODELS", "ModelError", "build_model"]

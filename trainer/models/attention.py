@@ -34,7 +34,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., token, width) -> (..., token, width)."""
         x = x + self.dropout(self._attend(self.attention_norm(x)))
-        return x + self.dropout(self.feed_forward(x))
+        output: Tensor = x + self.dropout(self.feed_forward(x))
+        return output
 
     def _attend(self, x: Tensor) -> Tensor:
         # 1. (..., token, 3 * width) -> three of (..., head, token, size)
@@ -45,4 +46,5 @@ class Block(nn.Module):
         # 2. weights of every token for every other: (..., head, token, token)
         weights = torch.softmax(query @ key.transpose(-2, -1) * self.size**-0.5, dim=-1)
         # 3. (..., head, token, size) -> (..., token, width)
-        return self.project((weights @ value).transpose(-3, -2).flatten(-2))
+        output: Tensor = self.project((weights @ value).transpose(-3, -2).flatten(-2))
+        return output

@@ -7,18 +7,13 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.data.errors import DataError, SplitError
+from trainer.data.splits import check_disjoint
+from trainer.data.windows import Batch, Dataset, ModelContext, Statistics, Windows
 from trainer.registry import DATASETS
 
-register_dataset = DATASETS.register
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
-from trainer.data.errors import DataError, SplitError  # noqa: E402
-from trainer.data.splits import check_disjoint  # noqa: E402
-from trainer.data.windows import Batch, Dataset, ModelContext, Statistics, Windows  # noqa: E402
-
 __all__ = [
+    "DATASETS",
     "Batch",
     "DataError",
     "Dataset",
@@ -30,6 +25,8 @@ __all__ = [
     "register_dataset",
 ]
 
+register_dataset = DATASETS.register
+
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
     """The data set of a run's `data` section: `name` and its settings.
@@ -39,3 +36,8 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     dataset: Dataset = DATASETS.build(config)
     check_disjoint(dataset.parts)
     return dataset
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name != "prepare":  # reads data sets and registers none
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainer.data.errors import DataError
 from trainer.data.fingerprint import fingerprint
 from trainer.data.recording import Recording
-from trainer.data.splits import Block, Split, split_blocks, window_starts
+from trainer.data.splits import Block, Split, TimeSplit, split_blocks, window_starts
 from trainer.data.windows import PARTS, Dataset, Windows, forecast_specs
 
 Steps = Annotated[int, Field(ge=1)]
@@ -54,6 +54,8 @@ def cut_forecast(
     inputs, outputs = forecast_specs(
         steps=window, channels=channels, features=features, unit=recordings[0].unit
     )
+    if isinstance(split, TimeSplit) and split.gap is None:
+        split = split.model_copy(update={"gap": window})
     series = {"neural": tuple(recording.neural.values for recording in recordings)}
     blocks = [block for recording in recordings for block in _blocks(recording)]
     windows = {}

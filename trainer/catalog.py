@@ -31,11 +31,37 @@ def settings_table(registry: Registry, name: str) -> Table:
     """The settings of one name: type, default, range; raises UnknownNameError."""
     schema = registry.settings(name).model_json_schema()
     table = Table("setting", "type", "default", "range", title=f"{registry.kind} {name}")
-    for key, field in schema.get("properties", {}).items():
-        kind, bounds = describe(field, schema.get("$defs", {}))
-        default = json.dumps(field["default"]) if "default" in field else "(required)"
-        table.add_row(key, kind, default, bounds)
+    for row in rows("", schema, schema.get("$defs", {})):
+        table.add_row(*row)
     return table
+
+
+def rows(
+    prefix: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> list[tuple[str, str, str, str]]:
+    """One row for each property of a JSON schema, sections as `section.key`.
+
+    A section that comes in several forms (a split) has one row for each key of each form.
+    """
+    found = []
+    for key, field in schema.get("properties", {}).items():
+        sections = [form for form in forms(field, definitions) if "properties" in form]
+        for form in sections:
+            found += rows(f"{prefix}{key}.", form, definitions)
+        if not sections:
+            kind, bounds = describe(field, definitions)
+            fallback = "" if "const" in field else "(required)"
+            default = json.dumps(field["default"]) if "default" in field else fallback
+            found.append((f"{prefix}{key}", kind, default, bounds))
+    return found
+
+
+def forms(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The alternatives of a property, references followed."""
+    if "$ref" in field:
+        return [definitions[field["$ref"].rsplit("/", 1)[-1]]]
+    options = field.get("anyOf", field.get("oneOf", [field]))
+    return [field] if options == [field] else [f for o in options for f in forms(o, definitions)]
 
 
 def purpose(registry: Registry, name: str) -> str:
@@ -45,23 +71,15 @@ def purpose(registry: Registry, name: str) -> str:
 
 def describe(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple[str, str]:
     """Type and range of one property of a JSON schema, for a person to read."""
-    if "$ref" in field:
-        return describe(definitions[field["$ref"].rsplit("/", 1)[-1]], definitions)
-    if "anyOf" in field or "oneOf" in field:
-        options = [
-            describe(option, definitions) for option in field.get("anyOf", field.get("oneOf"))
-        ]
-        kinds = " or ".join(dict.fromkeys(kind for kind, _ in options))
-        return kinds, " or ".join(bounds for _, bounds in options if bounds)
+    options = forms(field, definitions)
+    if len(options) > 1:
+        described = [describe(option, definitions) for option in options]
+        kinds = " or ".join(dict.fromkeys(kind for kind, _ in described))
+        return kinds, " or ".join(bounds for _, bounds in described if bounds)
+    field = options[0]
     if "enum" in field or "const" in field:
         values = field.get("enum", [field.get("const")])
         return "choice", " | ".join(map(str, values))
-    if "properties" in field:
-        keys = ", ".join(
-            f"{key}: {describe(value, definitions)[0]}"
-            for key, value in field["properties"].items()
-        )
-        return f"{{{keys}}}", ""
     bounds = ", ".join(f"{sign} {field[key]}" for key, sign in _BOUNDS if key in field)
     kind = str(field.get("type", "any"))
     if kind == "array" and "items" in field:

@@ -235,7 +235,7 @@ def _catalog(registry: Registry, name: str | None) -> int:
         console.print(catalog.names_table(registry))
         return 0
     console.print(catalog.settings_table(registry, name))
-    console.print(catalog.purpose(registry, name), highlight=False, markup=False)
+    console.print(catalog.purpose(registry, name), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -86,6 +86,31 @@ def held_out_curves(
         return _write(figure, destination)
 
 
+def held_out_curves(
+    destination: Path,
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    *,
+    metric: str,
+) -> Path:
+    """Draw the held-out metric of several runs; `curves`: run -> (epochs, values).
+
+    A run of one point (nothing to train) is drawn as a level.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for index, (name, (epochs, values)) in enumerate(curves.items()):
+            color = COLORS[index % len(COLORS)]
+            if len(epochs) == 1:
+                axes.axhline(values[0], color=color, linestyle=":", label=name)
+            else:
+                axes.plot(list(epochs), list(values), color=color, marker=".", label=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _label(axes, "held-out metric by epoch", "epoch", metric)
+        figure.legend(loc="outside right upper")
+        return _write(figure, destination)
+
+
 def forecast_example(
     destination: Path,
     target: np.ndarray,

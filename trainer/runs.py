@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from trainer import folder, plots
@@ -46,11 +47,6 @@ class RunRecord:
     def best(self) -> dict[str, Any]:
         """The history's best row; empty before the first epoch was scored."""
         return min(self.history, key=lambda row: row[self.metric], default={})
-
-    @property
-    def state(self) -> str:
-        """ "exported" once the artifact is there, "unfinished" before."""
-        return "unfinished" if self.manifest is None else "exported"
 
 
 def read(path: Path) -> RunRecord:
@@ -92,17 +88,19 @@ def config_text(run: RunRecord) -> str:
 
 def list_table(records: list[RunRecord]) -> Table:
     """One line per run."""
-    table = Table("run", "model", "data", "epochs", "best", "metric", *PARTS, "state")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("run", "model", "data", "best epoch", "metric", *PARTS):
+        table.add_column(column, overflow="fold", no_wrap=column in PARTS)
     for run in records:
+        last = run.history[-1]["epoch"] if run.history else 0
         table.add_row(
             run.name,
             str(run.config["model"]["name"]),
             str(run.config["data"]["name"]),
-            str(run.history[-1]["epoch"] if run.history else "–"),
-            str(run.best.get("epoch", "–")),
+            f"{run.best.get('epoch', '–')} of {last}",
             run.metric or "–",
-            *(_score(run, part) for part in PARTS),
-            run.state,
+            _score(run, "validation"),
+            "not yet" if run.manifest is None else _score(run, "test"),
         )
     return table
 

@@ -70,44 +70,25 @@ def loss_curve(
 def held_out_curves(
     destination: Path, curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *, metric: str
 ) -> Path:
-    """Draw the held-out metric of several runs by epoch; `curves`: name -> (epochs, metrics)."""
+    """Draw the held-out metric of several runs by epoch; `curves`: name -> (epochs, metrics).
+
+    A run of one point, whose model has nothing to train, is a level.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 3.8), layout="constrained")
         axes = figure.subplots()
         for i, (name, (epochs, metrics)) in enumerate(curves.items()):
             color = COLORS[i % len(COLORS)]
             style = ("-", "--", ":")[i // len(COLORS) % 3]
+            if len(epochs) == 1:
+                axes.axhline(metrics[0], color=color, linestyle=":", label=name)
+                continue
             axes.plot(list(epochs), list(metrics), color=color, linestyle=style, label=name)
             best = int(np.argmin(metrics))
             axes.plot([epochs[best]], [metrics[best]], color=color, marker="o")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend()
         _label(axes, "validation part, dot: best epoch", "epoch", metric)
-        return _write(figure, destination)
-
-
-def held_out_curves(
-    destination: Path,
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
-    *,
-    metric: str,
-) -> Path:
-    """Draw the held-out metric of several runs; `curves`: run -> (epochs, values).
-
-    A run of one point (nothing to train) is drawn as a level.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-        axes = figure.subplots()
-        for index, (name, (epochs, values)) in enumerate(curves.items()):
-            color = COLORS[index % len(COLORS)]
-            if len(epochs) == 1:
-                axes.axhline(values[0], color=color, linestyle=":", label=name)
-            else:
-                axes.plot(list(epochs), list(values), color=color, marker=".", label=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _label(axes, "held-out metric by epoch", "epoch", metric)
-        figure.legend(loc="outside right upper")
         return _write(figure, destination)
 
 

@@ -135,18 +135,21 @@ def window_starts(blocks: Iterable[Block], *, window: int, stride: int) -> list[
 
 def check_blocks(parts: Mapping[str, Sequence[Block]], by: str) -> None:
     """Raise SplitError where two parts share a sample, or what the split goes by."""
-    for first, second in combinations(parts, 2):
-        if by != "time":
+    if by != "time":
+        for first, second in combinations(parts, 2):
             shared = {_unit(b, by) for b in parts[first]} & {_unit(b, by) for b in parts[second]}
             if shared:
                 raise SplitError(f"{by} {min(shared)!r} is in both {first} and {second}")
-        for a in parts[first]:
-            for b in parts[second]:
-                if a.session == b.session and max(a.start, b.start) < min(a.stop, b.stop):
-                    raise SplitError(
-                        f"samples {max(a.start, b.start)} to {min(a.stop, b.stop) - 1} of session "
-                        f"{a.session!r} are in both {first} and {second}"
-                    )
+    placed = [(b.session, b.start, b.stop, part) for part in parts for b in parts[part]]
+    reach: dict[tuple[str, str], int] = {}
+    for session, start, stop, part in sorted(placed):
+        for other in parts:
+            if other != part and (end := reach.get((session, other), start)) > start:
+                raise SplitError(
+                    f"samples {start} to {min(stop, end) - 1} of session {session!r} are in both "
+                    f"{other} and {part}"
+                )
+        reach[session, part] = max(stop, reach.get((session, part), stop))
 
 
 def check_disjoint(parts: Mapping[str, Windows]) -> None:

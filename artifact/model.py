@@ -32,6 +32,7 @@ from artifact.manifest import Manifest, TensorSpec
 
 MAX_ROW_ELEMENTS = 1 << 26
 MAX_PROBED_SHAPES = 64
+LOAD_SECONDS = 300.0
 _CHECK_ELEMENTS = 1 << 20
 _ORT_TYPES = {
     "tensor(float)": "float32",
@@ -62,6 +63,33 @@ def load(
     return Model(bundle.read(path), provider=provider, max_rows=max_rows)
 
 
+class _Clock:
+    """Terminates the runs made under it at the deadline, a `time.monotonic()` value."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self.options = onnxruntime.RunOptions()
+        self._deadline = deadline
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Clock:
+        if self._deadline is not None:
+            self.refuse_late()
+            left = self._deadline - time.monotonic()
+            self._timer = threading.Timer(left, setattr, (self.options, "terminate", True))
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def refuse_late(self) -> None:
+        """Raise DeadlineError once the deadline has passed."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise DeadlineError("the deadline passed before the answer was there")
+
+
 class Model:
     """A verified artifact that answers; made by `load`. Safe to use from several threads."""
 
@@ -82,8 +110,9 @@ class Model:
         _check_signature(self.manifest, self._session)
         golden_inputs, golden_outputs = _read_golden(self.manifest, source.files[bundle.GOLDEN])
         self.golden_inputs: dict[str, Array] = golden_inputs
-        self.golden: GoldenReport = self._replay(golden_inputs, golden_outputs)
-        self.policy(batching.row_shape(golden_inputs))
+        with _Clock(time.monotonic() + LOAD_SECONDS) as clock:
+            self.golden: GoldenReport = self._replay(golden_inputs, golden_outputs, clock)
+            self._policy(batching.row_shape(golden_inputs), clock)
 
     @property
     def onnxruntime_version(self) -> str:
@@ -101,24 +130,18 @@ class Model:
         """
         rows = self.check_inputs(inputs)
         shape = batching.row_shape(inputs)
-        policy = self.policy(shape) if rows > 1 or self._on_gpu else Policy()
-        options = onnxruntime.RunOptions()
-        watch = _watch(options, deadline)
         answers: dict[str, Array] = {}
         start = 0
-        try:
+        with _Clock(deadline) as clock:
+            alone = rows == 1 and not self._on_gpu
+            policy = Policy() if alone else self._policy(shape, clock)
             for size in policy.chunks(rows):
-                _refuse_late(deadline)
                 chunk = {name: inputs[name][start : start + size] for name in inputs}
-                part = self._run_padded(chunk, size, policy, options, deadline)
-                for name, values in part.items():
+                for name, values in self._run_padded(chunk, size, policy, clock).items():
                     if name not in answers:
                         answers[name] = np.empty((rows, *values.shape[1:]), values.dtype)
                     answers[name][start : start + size] = values
                 start += size
-        finally:
-            if watch is not None:
-                watch.cancel()
         return answers
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
@@ -136,14 +159,14 @@ class Model:
                 _refuse_nonfinite(spec, inputs[spec.name])
         return sizes["batch"][0]
 
-    def policy(self, shape: RowShape) -> Policy:
+    def _policy(self, shape: RowShape, clock: _Clock) -> Policy:
         """How rows of this shape are run on this machine; probed once, then remembered.
 
         Beyond `MAX_PROBED_SHAPES` shapes, new ones run row by row, unprobed.
         """
         with self._policies_lock:
             if shape not in self._policies and len(self._policies) < MAX_PROBED_SHAPES:
-                self._policies[shape] = self._probe(shape)
+                self._policies[shape] = self._probe(shape, clock)
             return self._policies.get(shape, Policy())
 
     def policies(self) -> dict[RowShape, Policy]:
@@ -151,17 +174,22 @@ class Model:
         with self._policies_lock:
             return dict(self._policies)
 
-    def _probe(self, shape: RowShape) -> Policy:
+    def _probe(self, shape: RowShape, clock: _Clock) -> Policy:
+        def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            return self._run(inputs, clock)
+
         rows = batching.probe_rows(self.manifest.inputs, shape, self.golden_inputs)
         if self._on_gpu:
             size = min(batching.PADDED_ROWS, self.max_rows)
-            return batching.probe_padded(self._run, rows, size)
+            return batching.probe_padded(run, rows, size)
         sizes = tuple(size for size in batching.BATCH_SIZES if size <= self.max_rows)
-        return batching.probe(self._run, rows, _certified(self.manifest, shape, sizes))
+        return batching.probe(run, rows, _certified(self.manifest, shape, sizes))
 
-    def _replay(self, inputs: Mapping[str, Array], expected: Mapping[str, Array]) -> GoldenReport:
+    def _replay(
+        self, inputs: Mapping[str, Array], expected: Mapping[str, Array], clock: _Clock
+    ) -> GoldenReport:
         rows = len(next(iter(inputs.values())))
-        got = [self._run(batching.take(inputs, [row])) for row in range(rows)]
+        got = [self._run(batching.take(inputs, [row]), clock) for row in range(rows)]
         bounds = self.manifest.determinism["golden_bound"]
         gaps: dict[str, float] = {}
         identical = True
@@ -184,31 +212,26 @@ class Model:
         chunk: dict[str, Array],
         size: int,
         policy: Policy,
-        options: onnxruntime.RunOptions,
-        deadline: float | None,
+        clock: _Clock,
     ) -> dict[str, Array]:
         if policy.padded is None or policy.padded == size:
-            return self._run(chunk, options, deadline)
+            return self._run(chunk, clock)
         order = [*range(size), *[size - 1] * (policy.padded - size)]
-        outputs = self._run(batching.take(chunk, order), options, deadline)
+        outputs = self._run(batching.take(chunk, order), clock)
         return {name: values[:size] for name, values in outputs.items()}
 
-    def _run(
-        self,
-        inputs: Mapping[str, Array],
-        options: onnxruntime.RunOptions | None = None,
-        deadline: float | None = None,
-    ) -> dict[str, Array]:
+    def _run(self, inputs: Mapping[str, Array], clock: _Clock) -> dict[str, Array]:
+        clock.refuse_late()
         feed = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
         names = [spec.name for spec in self.manifest.outputs]
         try:
             if self._on_gpu:
                 with self._run_lock:
-                    values = self._session.run(names, feed, options)
+                    values = self._session.run(names, feed, clock.options)
             else:
-                values = self._session.run(names, feed, options)
+                values = self._session.run(names, feed, clock.options)
         except Exception as error:  # ONNX Runtime's own exceptions share no public base
-            _refuse_late(deadline)
+            clock.refuse_late()
             raise RunError(f"the graph failed to run: {str(error).splitlines()[0]}") from None
         return dict(zip(names, values, strict=True))
 
@@ -325,22 +348,3 @@ def _refuse_nonfinite(spec: TensorSpec, array: Array) -> None:
                 for axis, index in zip(spec.axes, place, strict=True)
             )
             raise InputError(f"{spec.name}: not a finite number at {where}", spec.name)
-
-
-def _watch(options: onnxruntime.RunOptions, deadline: float | None) -> threading.Timer | None:
-    """A timer that terminates the run at the deadline."""
-    if deadline is None:
-        return None
-    _refuse_late(deadline)
-    timer = threading.Timer(deadline - time.monotonic(), setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _refuse_late(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() >= deadline:
-        raise DeadlineError("the deadline passed before the answer was there")
-
-
-__all__ = ["GoldenReport", "Model", "Policy", "load"]

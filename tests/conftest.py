@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("AXONNX_DATA", str(ROOT.parent / "shared" / "data"))
+
+
+# Shared machines are slow at times: an example may take as long as it takes.
+settings.register_profile("axonnx", deadline=None, print_blob=True)
+settings.load_profile("axonnx")
 
 
 @pytest.fixture(scope="session")

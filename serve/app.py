@@ -143,7 +143,7 @@ def create_app(models: Mapping[str, Model], settings: Settings) -> FastAPI:
     @app.get("/health/ready")
     async def ready() -> Response:
         """Every model is loaded, verified and has passed its golden test."""
-        return _json({"ready": True})
+        return _json({"ready": True, "pending": slots.pending})
 
     return app
 

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,16 +36,17 @@ def main(argv: list[str]) -> int:
         listener = _bind(settings.host, settings.port)
     except SettingsError as error:
         return _fail(str(error), 2)
-    try:
-        models = load_models(settings)
-    except ArtifactError as error:
-        return _fail(str(error), 1)
-    listener.listen(BACKLOG)
-    for name, model in models.items():
-        _say(f"model {name}, artifact {model.id[:12]}, on {model.providers[0]}")
-    host, port = listener.getsockname()[:2]
-    _say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-    serve(models, settings, listener)
+    with listener:
+        try:
+            models = load_models(settings)
+        except ArtifactError as error:
+            return _fail(str(error), 1)
+        listener.listen(BACKLOG)
+        for name, model in models.items():
+            _say(f"model {name}, artifact {model.id[:12]}, on {model.providers[0]}")
+        host, port = listener.getsockname()[:2]
+        _say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        serve(models, settings, listener)
     return 0
 
 
@@ -72,6 +74,8 @@ def load_models(settings: Settings) -> dict[str, Model]:
 
 def serve(models: dict[str, Model], settings: Settings, listener: socket.socket) -> None:
     """Answer on `listener` until SIGTERM or SIGINT, then finish what is running."""
+    # A hostile .npy header makes Python's parser warn; its text is the caller's, not the log's.
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
     config = uvicorn.Config(
         create_app(models, settings),
         log_level="info" if settings.access_log else settings.log_level,

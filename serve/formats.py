@@ -125,9 +125,9 @@ def _tensor(values: Any, spec: TensorSpec, numbers: bool) -> Array:
 def _holds_only(types: frozenset[type], values: Any, rank: int) -> bool:
     """Whether lists nested `rank` deep hold values of these types alone."""
     flat = values
-    for _ in range(rank - 1):
-        flat = chain.from_iterable(flat)
     try:
+        for _ in range(rank - 1):
+            flat = chain.from_iterable(flat)
         return types.issuperset(map(type, flat))
     except TypeError:  # a scalar where a list belongs
         return False

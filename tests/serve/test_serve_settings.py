@@ -1,0 +1,44 @@
+"""Settings from the environment and from flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve.settings import Settings, SettingsError, read_settings, settings_table
+
+
+def test_environment_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXONNX_PORT", "9001")
+    monkeypatch.setenv("AXONNX_PROVIDER", "auto")
+    monkeypatch.setenv("AXONNX_MODELS", "a:b/c.zip")
+    settings = read_settings(port=9002, provider=None, models=None)
+    assert settings.port == 9002
+    assert settings.provider == "auto"
+    assert settings.models == (Path("a"), Path("b/c.zip"))
+    assert read_settings(models=(Path("d"),)).models == (Path("d"),)
+
+
+def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXONNX_MAX_ROWS", "none")
+    monkeypatch.setenv("AXONNX_PROVIDER", "tpu")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(port=70000)
+    lines = sorted(str(caught.value).splitlines())
+    assert [line.split(":")[0] for line in lines] == [
+        "--port",
+        "AXONNX_MAX_ROWS",
+        "AXONNX_PROVIDER",
+    ]
+    assert "given: 70000" in lines[0]
+    assert "'cpu', 'cuda' or 'auto'" in lines[2]
+
+
+def test_the_table_has_every_setting() -> None:
+    table = settings_table()
+    for name, field in Settings.model_fields.items():
+        assert f"| `AXONNX_{name.upper()}` |" in table
+        assert field.description, name
+        assert field.description in table
+    assert len(table.splitlines()) == 2 + len(Settings.model_fields)

@@ -47,19 +47,23 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     package = COMMANDS[words[0]][0]
     try:
-        cli = importlib.import_module(f"{package}.cli")
+        code: int = importlib.import_module(f"{package}.cli").main(words)
     except ModuleNotFoundError as missing:
-        if (missing.name or "").split(".")[0] in ("artifact", "trainer", "serve", "submission"):
+        if (missing.name or "").split(".")[0] in REQUIRES:
             raise
-        extras = " ".join(f"--extra {extra}" for extra in REQUIRES[package])
-        print(
-            f"axonnx: error: `axonnx {words[0]}` needs the Python package {missing.name!r}: "
-            f"run `uv sync {extras}` (or `pip install 'axonnx[{','.join(REQUIRES[package])}]'`)",
-            file=sys.stderr,
-        )
+        print(f"axonnx: error: {_hint(words[0], package, missing.name)}", file=sys.stderr)
         return 2
-    code: int = cli.main(words)
     return code
+
+
+def _hint(word: str, package: str, missing: str | None) -> str:
+    """Which extras to install for a command."""
+    extras = REQUIRES[package]
+    return (
+        f"`axonnx {word}` needs the Python package {missing!r}: run "
+        f"`uv sync {' '.join(f'--extra {extra}' for extra in extras)}` "
+        f"(or `pip install 'axonnx[{','.join(extras)}]'`)"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ settings.load_profile("axonnx")
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real recordings; tests that need it skip where it is absent, naming the folder."""
+    """The folder of real recordings; tests skip where it is absent, naming it."""
     folder = Path(os.environ["AXONNX_DATA"])
     if not folder.is_dir():
         pytest.skip(f"no recordings at AXONNX_DATA={folder}")

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.data import DataError, load_dataset
+from trainer.data.files import open_array
 
 
 @pytest.fixture
@@ -192,6 +193,25 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, values, kind):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError):
             load(path, window=4, observed=2)
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional")
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz-compressed"])
+def test_flipped_bits_are_refused_or_harmless(tmp_path, kind):
+    path = save(tmp_path, np.arange(120.0).reshape(60, 2), kind)
+    whole = path.read_bytes()
+    places = [*range(min(200, len(whole))), *range(len(whole) - 100, len(whole))]
+    generator = np.random.default_rng(0)
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(generator.integers(0, 8))
+        path.write_bytes(damaged)
+        try:
+            array = open_array(path)
+        except DataError as error:
+            assert str(path) in str(error)  # noqa: PT017
+        else:
+            assert array.size * array.itemsize <= len(whole) or kind == "npz-compressed"
 
 
 def test_settings_are_checked(tmp_path, values):

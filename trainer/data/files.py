@@ -6,7 +6,9 @@ import hashlib
 import math
 import os
 import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
@@ -18,6 +20,20 @@ from trainer.data.errors import DataError
 from trainer.data.windows import CHUNK_BYTES
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# What zipfile, zlib and numpy raise over bytes that are not what they say.
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,9 +55,9 @@ def open_array(path: Path, *, key: str | None = None) -> np.ndarray:
                 array = _map_npy(path, file, str(path))
             else:
                 raise DataError(f"{path}: neither a .npy nor a .npz file")
-    except (ValueError, EOFError, OSError, struct.error, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except _DAMAGE as error:
         raise DataError(f"{path}: damaged: {error}") from None
     return array
 
@@ -119,7 +135,10 @@ def _open_npz(path: Path, file: IO[bytes], key: str | None) -> np.ndarray:
             file.seek(start)
             return _map_npy(path, file, where, end=start + info.file_size)
         with archive.open(info) as member:
-            _read_header(member, where)
+            shape, _, dtype = _read_header(member, where)
+            need = member.tell() + dtype.itemsize * math.prod(shape)
+        if need != info.file_size:
+            raise DataError(f"{where}: damaged: {need} bytes stated, {info.file_size} there")
         with archive.open(info) as member:
             return npy.read_array(member, allow_pickle=False)
 

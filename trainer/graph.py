@@ -23,10 +23,15 @@ OPSET = 20
 IR_VERSION = 10
 # Named axes that a model may leave open, besides `batch`, which always is.
 OPEN_AXES = frozenset({"channel"})
-# What torch's exporter says of itself while it translates a GRU; everything else is shown.
+# What torch's exporter says of itself while it translates a GRU, and where inputs share an axis;
+# everything else is shown.
 KNOWN_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
     (FutureWarning, r"_check_is_size will be removed in a future PyTorch release"),
     (UserWarning, r"The tensor attributes? .*_flat_weights.* assigned during export"),
+    (
+        UserWarning,
+        r"# The axis name: (\w+) will not be used, .* another axis: \1\.",
+    ),
 )
 # The exporter names every optional package that it does not find.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)

@@ -22,6 +22,7 @@ from artifact.errors import (
     ArtifactError,
     HashMismatchError,
     LinkError,
+    ManifestError,
     MissingFileError,
     SizeLimitError,
     UnknownFileError,
@@ -168,6 +169,8 @@ def _verify(members: dict[str, IO[bytes]]) -> Bundle:
             raise MissingFileError(f"{MANIFEST}: missing, so this is no artifact")
         raw = _read_bounded(members[MANIFEST], MANIFEST, MAX_MANIFEST_BYTES)
         manifest = Manifest.from_json(raw)
+        if manifest.to_json() != raw:
+            raise ManifestError(f"{MANIFEST}: not in canonical form; was it edited by hand?")
         entries = {entry.name: entry for entry in manifest.files}
         named = {MANIFEST, *entries, *REQUIRED}
         if missing := sorted(named - set(members)):

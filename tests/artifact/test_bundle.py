@@ -13,6 +13,7 @@ from small_artifacts import write_forecaster
 
 import artifact
 from artifact import bundle, errors
+from artifact.manifest import canonical_json
 
 
 @pytest.fixture
@@ -126,8 +127,13 @@ def unlist(folder: Path) -> None:
     """A manifest that does not name the golden rows, which are gone."""
     table = json.loads((folder / "manifest.json").read_text())
     table["files"] = [entry for entry in table["files"] if entry["name"] != "golden.npz"]
-    (folder / "manifest.json").write_text(json.dumps(table))
+    (folder / "manifest.json").write_bytes(canonical_json(table))
     (folder / "golden.npz").unlink()
+
+
+def reformat(folder: Path) -> None:
+    table = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(table))
 
 
 def lose_manifest(folder: Path) -> None:
@@ -140,6 +146,7 @@ def lose_manifest(folder: Path) -> None:
         (remove, errors.MissingFileError, "golden.npz"),
         (unlist, errors.MissingFileError, "golden.npz"),
         (lose_manifest, errors.MissingFileError, "manifest.json"),
+        (reformat, errors.ManifestError, "canonical"),
         (add, errors.UnknownFileError, "weights.bin"),
         (alter, errors.HashMismatchError, "model.onnx"),
         (lengthen, errors.HashMismatchError, "model.onnx"),

@@ -26,7 +26,7 @@ from small_artifacts import (
 import artifact
 from artifact import batching, bundle, errors
 from artifact.batching import Policy
-from artifact.manifest import Axis, TensorSpec
+from artifact.manifest import Axis, TensorSpec, canonical_json
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +333,7 @@ def rewrite_manifest(folder: Path, change: object) -> None:
     path = folder / "manifest.json"
     table = json.loads(path.read_text())
     change(table)  # type: ignore[operator]
-    path.write_text(json.dumps(table))
+    path.write_bytes(canonical_json(table))
 
 
 def test_a_manifest_that_the_graph_contradicts_is_refused(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "config_sha256": checkpoint.config_sha256,
         "data_fingerprint": checkpoint.data_fingerprint,
     }
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    text = json.dumps(header, allow_nan=False)
     write_file(path, safetensors.torch.save(tensors, {_HEADER: text}))
 
 

@@ -34,55 +34,16 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("axonnx: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError:
+        raise  # axonnx.py names the extra that brings it
     except Exception as error:
+        from trainer.exit_codes import exit_code, explain
+
         code = exit_code(error)
         if code is None:
             raise
         print(f"axonnx: error: {explain(error)}", file=sys.stderr)
         return code
-
-
-def exit_code(error: Exception) -> int | None:
-    """2 for the caller's mistakes, 1 for results that do not hold, None for faults of ours."""
-    from artifact.errors import ArtifactError, InputError, MissingFileError
-    from trainer.checkpoint import CheckpointError
-    from trainer.config import ConfigError
-    from trainer.data import DataError
-    from trainer.determinism import DeviceError
-    from trainer.export import ExportError
-    from trainer.folder import RunFolderError
-    from trainer.models import ModelError
-    from trainer.registry import RegistryError
-    from trainer.scoring import ScoringError
-    from trainer.training import TrainingError
-
-    if isinstance(error, (InputError, MissingFileError)):
-        return 2
-    if isinstance(error, (ArtifactError, ExportError, TrainingError)):
-        return 1
-    if isinstance(
-        error,
-        (
-            CheckpointError,
-            ConfigError,
-            DataError,
-            DeviceError,
-            ModelError,
-            RegistryError,
-            RunFolderError,
-            ScoringError,
-            OSError,
-        ),
-    ):
-        return 2
-    return None
-
-
-def explain(error: Exception) -> str:
-    """The error as one line that names the file, for errors of the operating system too."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}"
-    return str(error)
 
 
 def _train(argv: list[str]) -> int:
@@ -190,6 +151,87 @@ def _runs(argv: list[str]) -> int:
     return 0
 
 
+def _evaluate(argv: list[str]) -> int:
+    parser = _parser(
+        "evaluate",
+        "Score artifacts on the test part against persistence, linear and the legacy model; "
+        "writes report.json, report.md and report.png.",
+        "axonnx evaluate runs/goose_patchformer/artifact --legacy runs/goose_gru/artifact",
+    )
+    parser.add_argument("artifacts", metavar="ARTIFACT", nargs="+", type=_there)
+    parser.add_argument(
+        "--config", type=_file, help="YAML file that names the data (default: the first artifact's)"
+    )
+    parser.add_argument("--legacy", metavar="ARTIFACT", type=_there, help="the legacy model's")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="default: evaluation/ beside the first artifact"
+    )
+    options = parser.parse_args(argv)
+    from trainer import folder, report
+    from trainer.config import load_config
+    from trainer.evaluation import evaluate
+
+    console = Console()
+    config = load_config(options.config, []) if options.config else None
+    output = options.output or options.artifacts[0].resolve().parent / folder.EVALUATION
+    found = evaluate(
+        options.artifacts, output, config=config, legacy=options.legacy, console=console
+    )
+    console.print(report.table(found))
+    for name in ("report.json", "report.md", "report.png"):
+        console.print(f"  {output / name}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _import_legacy(argv: list[str]) -> int:
+    parser = _parser(
+        "import-legacy",
+        "Turn the organisers' published weights and train statistics into an artifact that "
+        "behaves as published.",
+        "axonnx import-legacy --weights model_affi.pth "
+        "--statistics train_data_average_std_affi.npz --output runs/legacy_affi/artifact",
+    )
+    parser.add_argument("--weights", metavar="PTH", type=_file, required=True)
+    parser.add_argument("--statistics", metavar="NPZ", type=_file, required=True)
+    parser.add_argument("--output", metavar="DIR", type=Path, required=True)
+    parser.add_argument(
+        "--output-units",
+        choices=("normalized", "raw"),
+        default="normalized",
+        help="normalized: as published; raw: in the units of the recording (default: normalized)",
+    )
+    parser.add_argument("--name", help="the artifact's name (default: legacy-<monkey>)")
+    options = parser.parse_args(argv)
+    from trainer.legacy import import_legacy
+
+    path = import_legacy(
+        options.weights, options.statistics, options.output, options.output_units, options.name
+    )
+    console = Console()
+    console.print(f"{path} answers in {options.output_units} units", highlight=False)
+    _next(console, f"axonnx verify {path}", f"axonnx serve {path}")
+    return 0
+
+
+def _quickstart(argv: list[str]) -> int:
+    parser = _parser(
+        "quickstart",
+        "A minute's tour on synthetic data: train, export, serve, submit, compare bit for bit.",
+        "axonnx quickstart",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=RUNS / "quickstart",
+        help="a folder for it all",
+    )
+    options = parser.parse_args(argv)
+    from trainer import quickstart
+
+    return quickstart.run(options.output)
+
+
 def _export(argv: list[str]) -> int:
     parser = _parser(
         "export",
@@ -265,9 +307,12 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "prepare": _prepare,
     "runs": _runs,
+    "evaluate": _evaluate,
     "export": _export,
     "models": _models,
     "datasets": _datasets,
+    "import-legacy": _import_legacy,
+    "quickstart": _quickstart,
 }
 
 
@@ -276,6 +321,14 @@ def _file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path
+
+
+def _there(text: str) -> Path:
+    """An argument that names a file or folder which is there."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{text}: no such file or folder")
     return path
 
 

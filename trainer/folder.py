@@ -11,7 +11,8 @@ CHECKPOINT = "checkpoint.safetensors"
 LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
 ARTIFACT = "artifact"
-RESULTS = (CHECKPOINT, METRICS, LOSS_PLOT, FORECAST_PLOT, ARTIFACT)
+EVALUATION = "evaluation"
+RESULTS = (CHECKPOINT, METRICS, LOSS_PLOT, FORECAST_PLOT, ARTIFACT, EVALUATION)
 
 
 class RunFolderError(Exception):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer import folder, plots, scoring
+from trainer import evaluation, folder, plots, scoring
 from trainer.config import RunConfig
 from trainer.export import export_artifact
 from trainer.training import Run, train
@@ -37,6 +37,8 @@ def train_and_export(
         metric=metric,
         title=config.name,
     )
+    predict = evaluation.of_module(run.module, run.dataset.test)
+    evaluation.draw_example(run.dataset, predict, output / folder.FORECAST_PLOT, config.name)
     console.print("exporting …", highlight=False)
     export_artifact(run.module, run.dataset, config, run.metrics, output / folder.ARTIFACT)
     return run

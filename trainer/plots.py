@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from artifact.bundle import write_file
 
-STYLE = {
+STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.spines.top": False,
@@ -132,7 +133,7 @@ def error_report(
     steps: Mapping[str, Sequence[float]],
     channels: Mapping[str, Sequence[float]],
     *,
-    first_step: int,
+    observed: int,
     rate: float,
     channel_names: Sequence[str],
     title: str,
@@ -144,11 +145,10 @@ def error_report(
     """
     main = next(iter(channels))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 7.2), layout="constrained")
-        step_axes, map_axes, bar_axes = figure.subplot_mosaic(
-            [["steps", "map"], ["bars", "bars"]]
-        ).values()
-        _steps_panel(step_axes, steps, first_step, rate)
+        figure = Figure(figsize=(11.0, 7.6), layout="constrained")
+        mosaic = figure.subplot_mosaic([["steps", "map"], ["bars", "bars"]])
+        step_axes, map_axes, bar_axes = (mosaic[name] for name in ("steps", "map", "bars"))
+        _steps_panel(step_axes, steps, observed, rate)
         _channels_panel(map_axes, channels, main)
         _worst_panel(bar_axes, channels, main, channel_names, worst)
         figure.suptitle(title)
@@ -156,7 +156,12 @@ def error_report(
 
 
 def confusion(
-    destination: Path, counts: np.ndarray, *, title: str, scores: Mapping[str, float]
+    destination: Path,
+    counts: np.ndarray,
+    *,
+    title: str,
+    scores: Mapping[str, float],
+    score_label: str,
 ) -> Path:
     """Draw a confusion matrix; `counts`: (true class, predicted class) of test windows."""
     with mpl.rc_context(STYLE | {"axes.grid": False}):
@@ -177,7 +182,7 @@ def confusion(
         score_axes.bar_label(bars, fmt="%.3f", padding=3)
         score_axes.set_xlim(0.0, 1.12)
         score_axes.invert_yaxis()
-        _label(score_axes, "accuracy", "share of test trials", "")
+        _label(score_axes, score_label, "share of test trials", "")
         figure.suptitle(title)
         return _write(figure, destination)
 
@@ -197,67 +202,52 @@ def _forecast_panel(
     )
     axes.plot(milliseconds[after], target[after, channel], color=INK, label="target")
     last = target[observed - 1, channel]
-    colors = iter(COLORS)
-    for name, values in predictions.items():
-        floor = name == "persistence"
-        line = np.concatenate([[last], values[observed:, channel]])
-        axes.plot(
-            milliseconds[after],
-            line,
-            label=name,
-            color=MUTED if floor else next(colors),
-            linestyle="--" if floor else "-",
-        )
+    for name, style in _styles(predictions).items():
+        line = np.concatenate([[last], predictions[name][observed:, channel]])
+        axes.plot(milliseconds[after], line, label=name, **style)
 
 
 def _steps_panel(
-    axes: Axes, steps: Mapping[str, Sequence[float]], first_step: int, rate: float
+    axes: Axes, steps: Mapping[str, Sequence[float]], observed: int, rate: float
 ) -> None:
-    colors = iter(COLORS)
-    for name, values in steps.items():
-        ahead = (np.arange(len(values)) + 1) * 1000.0 / rate
-        floor = name == "persistence"
-        axes.plot(
-            ahead,
-            list(values),
-            marker=".",
-            label=name,
-            color=MUTED if floor else next(colors),
-            linestyle="--" if floor else "-",
-        )
+    for name, style in _styles(steps).items():
+        ahead = (np.arange(len(steps[name])) + 1) * 1000.0 / rate
+        axes.plot(ahead, list(steps[name]), marker=".", label=name, **style)
     axes.set_ylim(bottom=0.0)
     axes.legend()
-    _label(axes, "error per step", f"time after step {first_step} (ms)", "MSE / train variance")
+    title = f"error per step, from step {observed} on"
+    _label(axes, title, "time after the last observed step (ms)", "MSE / train variance")
+
+
+def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and line of each name, the same in every panel; persistence is grey and dashed."""
+    others = [name for name in names if name != "persistence"]
+    styles = {
+        name: {
+            "color": COLORS[i % len(COLORS)],
+            "linestyle": ("-", "-.", ":")[i // len(COLORS) % 3],
+        }
+        for i, name in enumerate(others)
+    }
+    if "persistence" in names:
+        styles["persistence"] = {"color": MUTED, "linestyle": "--"}
+    return styles
 
 
 def _channels_panel(axes: Axes, channels: Mapping[str, Sequence[float]], main: str) -> None:
     values = np.asarray(channels[main])
-    others = [name for name in channels if name != main]
-    colors = iter(COLORS[1:])
-    limit = max(float(np.max(list(map(np.max, channels.values())))), 1e-12) * 1.05
-    for name in others:
-        floor = name == "persistence"
-        axes.plot(
-            np.asarray(channels[name]),
-            values,
-            linestyle="none",
-            marker="o",
-            markersize=3.5,
-            alpha=0.75,
-            label=name,
-            color=MUTED if floor else next(colors),
-        )
+    limit = 1.05 * max(1e-12, *(max(errors) for errors in channels.values()))
+    for name, style in _styles(channels).items():
+        if name != main:
+            dots: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linestyle": "none"}
+            color = style["color"]
+            axes.plot(channels[name], values, alpha=0.75, label=name, color=color, **dots)
     axes.plot([0, limit], [0, limit], color=INK, linewidth=0.8)
     axes.set_xlim(0, limit)
-    axes.set_ylim(0, limit)
-    if others:
-        axes.legend(loc="lower right")
-    _label(
-        axes,
-        "one dot per channel; below the line is better",
-        "MSE of the other model",
-        f"MSE of {main}",
-    )
+    axes.set_ylim(0, 1.05 * float(values.max()))
+    axes.legend(loc="lower right")
+    title = f"one dot per channel: below the line, {main} is better"
+    _label(axes, title, "MSE / train variance, other model", f"MSE / train variance, {main}")
 
 
 def _worst_panel(
@@ -271,21 +261,19 @@ def _worst_panel(
     order = np.argsort(-values, kind="stable")[:worst]
     places = np.arange(order.size)
     axes.bar(places, values[order], width=0.6, color=COLORS[0], label=main)
-    colors = iter(COLORS[1:])
-    for name, other in channels.items():
+    for name, style in _styles(channels).items():
         if name != main:
-            axes.plot(
-                places,
-                np.asarray(other)[order],
-                linestyle="none",
-                marker="_",
-                markersize=18,
-                markeredgewidth=2,
-                color=MUTED if name == "persistence" else next(colors),
-                label=name,
-            )
+            dashes: dict[str, Any] = {
+                "marker": "_",
+                "markersize": 18,
+                "markeredgewidth": 2,
+                "linestyle": "none",
+            }
+            color = style["color"]
+            axes.plot(places, np.asarray(channels[name])[order], label=name, color=color, **dashes)
     axes.axhline(float(values.mean()), color=INK, linestyle=":", linewidth=1.0)
     axes.set_xticks(places, [str(channel_names[i]) for i in order])
+    axes.set_ylim(top=1.18 * axes.get_ylim()[1])
     axes.legend(ncols=len(channels), loc="upper right")
     count = min(worst, values.size)
     title = f"the {count} worst of {values.size} channels of {main} (dotted: its mean channel)"

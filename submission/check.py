@@ -234,7 +234,8 @@ def _check_behaviour(report: Report, case: Case, pythons: Sequence[str]) -> None
 def _answers_here(report: Report, case: Case) -> Answers | None:
     """`Model.predict` of every set in this very process."""
     try:
-        models = {name: artifact.Model(bundle) for name, bundle in case.bundles.items()}
+        folder = case.program / "artifacts"
+        models = {name: artifact.load(folder / name) for name in case.bundles}
         return {
             entry.name: dict(models[entry.subject].predict(_inputs(case, entry)))
             for entry in case.sets

@@ -106,6 +106,8 @@ def run_submission(
     words += [str(_write_plan(contents, sets, work)), str(work / "report.json")]
     script = _script("drive.py.template", work)
     seconds = sandbox.run(interpreter, script, *words, folder=work, limit=limit)
+    if not (work / "report.json").is_file():
+        raise RunError("ended before every set was predicted: does model.py call exit()?")
     report = json.loads((work / "report.json").read_text("utf-8"))
     return Trial(seconds, report, _answers(program, contents, sets, output))
 

@@ -109,6 +109,7 @@ def test_flipped_bit_is_found_where_it_is_and_nowhere_else(small_zip: Path, tmp_
         ("import scipy", ["No module named 'scipy'", "the zip must carry"]),
         ("open('artifacts/affi/model.onnx')", ["No such file", "find files by __file__"]),
         ("raise ValueError('no luck')", ["ended with status 1", "no luck"]),
+        ("sys.exit(0)", ["ended before every set was predicted", "exit()"]),
         (
             "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=3)",
             ["unreachable"],

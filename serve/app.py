@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -12,7 +13,6 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-import anyio
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -172,7 +172,7 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        with anyio.fail_after(deadline - monotonic()):
+        async with asyncio.timeout(deadline - monotonic()):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:

@@ -176,6 +176,7 @@ class _Document:
         for depth, part in enumerate(keys[:-1], start=1):
             if section.get(part) is None:
                 section[part] = {}
+                self.places[keys[:depth]] = f"--{key}"
             if not isinstance(section[part], dict):
                 above = ".".join(keys[:depth])
                 raise ConfigError(f"--{key}: {above} is {section[part]!r}, which holds no keys")
@@ -228,8 +229,6 @@ def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -
     """One pydantic error as "place: key: what is wrong; what would be right"."""
     keys = tuple(_keys(error["loc"], values, error["type"] in ("missing", "unknown_name")))
     place = document.place(keys)
-    if place.startswith("--"):
-        keys = ()
     if error["type"] == "extra_forbidden":
         text = _unknown_key(str(error["loc"][-1]), str(error["loc"][0]), values, len(error["loc"]))
     elif error["type"] == "missing":
@@ -242,7 +241,7 @@ def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -
         message = error["msg"].removeprefix("Value error, ")
         text = f"is {_shown(error['input'])}; {message[:1].lower()}{message[1:]}"
     key = dotted(keys)
-    return f"{place}: {key}: {text}" if key else f"{place}: {text}"
+    return f"{place}: {text}" if key in ("", place[2:]) else f"{place}: {key}: {text}"
 
 
 def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> Iterator[int | str]:

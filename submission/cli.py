@@ -201,7 +201,8 @@ def _predict(options: argparse.Namespace) -> int:
         python=options.python,
         notify=lambda text: console.print(text, soft_wrap=True),
     )
-    table = Table("set", "rows", "file")
+    table = Table("set", "rows")
+    table.add_column("file", overflow="fold")
     for entry in written:
         table.add_row(entry.set, str(entry.rows), str(entry.path))
     console.print(table)

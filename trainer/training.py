@@ -25,7 +25,7 @@ from trainer.config import RunConfig, TrainingConfig, load_config
 from trainer.data import load_dataset
 from trainer.data.windows import Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
-from trainer.models import build_model
+from trainer.models import ModelError, build_model
 from trainer.progress import Progress
 
 
@@ -112,9 +112,15 @@ def load_run(output: Path, which: str = "best", *, dataset: Dataset | None = Non
 
 
 def build(config: RunConfig, dataset: Dataset) -> torch.nn.Module:
-    """The module that the config names, with the initial weights of its seed, on the CPU."""
+    """The module that the config names, with the initial weights of its seed, on the CPU.
+
+    Raises ModelError where a setting does not fit the data.
+    """
     seed_everything(config.seed, 0)
-    return build_model(config.model, dataset.context())
+    try:
+        return build_model(config.model, dataset.context())
+    except ValueError as error:
+        raise ModelError(str(error)) from error
 
 
 def check_same_run(saved: Checkpoint, config: RunConfig, dataset: Dataset) -> None:

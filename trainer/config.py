@@ -259,7 +259,8 @@ def _unknown_key(key: str, section: str, values: dict[str, Any], depth: int) -> 
     """Why a key is refused: it belongs to another model, is misspelt, or does not exist."""
     registry = REGISTRIES.get(section) if depth == 2 else None
     if registry is None:
-        owner = {"training": TrainingConfig, "export": ExportConfig}.get(section, RunConfig)
+        sections: dict[str, type[BaseModel]] = {"training": TrainingConfig, "export": ExportConfig}
+        owner = sections.get(section, RunConfig) if depth > 1 else RunConfig
         return f"unknown key;{_nearest(key, list(owner.model_fields))}"
     name = values.get(section, {}).get("name", DEFAULT_MODEL)
     settings = {n: list(registry.settings(n).model_fields) for n in registry.names()}

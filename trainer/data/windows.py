@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -116,6 +117,11 @@ class Windows:
 
     def statistics(self) -> Statistics:
         """Mean and standard deviation of the unmasked `neural` over (window, time), in float64."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        # Kept: a run asks for them many times, and each time would read the whole part twice.
         shape = self.series["neural"][0].shape[1:]
         rows = len(self) * self.steps
         total, squares = np.zeros(shape), np.zeros(shape)

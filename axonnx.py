@@ -49,6 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code: int = importlib.import_module(f"{package}.cli").main(words)
     except ModuleNotFoundError as missing:
+        if missing.name in REQUIRES:
+            print(
+                f"axonnx: error: this installation lacks the package {missing.name!r}, "
+                f"which `axonnx {words[0]}` belongs to",
+                file=sys.stderr,
+            )
+            return 2
         if (missing.name or "").split(".")[0] in REQUIRES:
             raise
         print(f"axonnx: error: {_hint(words[0], package, missing.name)}", file=sys.stderr)

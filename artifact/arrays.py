@@ -6,9 +6,9 @@ what comes from outside is read here instead. No pickle is ever read.
 
 from __future__ import annotations
 
-import ast
 import io
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 
@@ -35,6 +35,13 @@ DESCRIPTIONS = {
     "<f8": "float64",
 }
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_ITEM = re.compile(
+    r"'(descr|fortran_order|shape)' *: *('[^']{0,20}'|True|False|\([0-9, ]{0,200}\))"
+)
+_SHAPE = re.compile(r"\(\)|\( ?[0-9]{1,18}(, ?[0-9]{1,18})*,? ?\)")
+_NO_SPACE = str.maketrans("", "", " \n")
+_END_RECORD, _END_RECORD_BYTES = b"PK\x05\x06", 22
+_DIRECTORY_ENTRY_BYTES = 1024
 
 
 def encode_npy(array: Array) -> bytes:
@@ -66,13 +73,13 @@ def decode_npy(data: bytes | memoryview, field: str | None = None) -> Array:
     view = memoryview(data)
     where = f"{field}: " if field else ""
     header, offset = _header(view, where, field)
-    descr, order = header["descr"], header["fortran_order"]
+    descr, order = header["descr"].strip("'"), header["fortran_order"]
     shape = _shape(header["shape"])
-    if not isinstance(descr, str) or descr not in DESCRIPTIONS:
-        hint = "; send little-endian" if isinstance(descr, str) and descr[:1] == ">" else ""
+    if descr not in DESCRIPTIONS:
+        hint = "; send little-endian" if descr[:1] == ">" else ""
         known = ", ".join(DESCRIPTIONS)
         raise InputError(f"{where}.npy type {descr!r} is not one of {known}{hint}", field)
-    if not isinstance(order, bool) or shape is None:
+    if order not in ("True", "False") or shape is None:
         raise InputError(f"{where}.npy header has no proper shape and order", field)
     dtype = np.dtype(descr)
     wanted = math.prod(shape) * dtype.itemsize
@@ -85,7 +92,7 @@ def decode_npy(data: bytes | memoryview, field: str | None = None) -> Array:
     flat = np.frombuffer(view[offset:], dtype)
     if dtype == np.bool_ and flat.view(np.uint8).max(initial=0) > 1:
         raise InputError(f"{where}.npy booleans must be bytes 0 or 1", field)
-    array: Array = flat.reshape(shape, order="F" if order else "C")
+    array: Array = flat.reshape(shape, order="F" if order == "True" else "C")
     return array
 
 
@@ -96,6 +103,7 @@ def decode_npz(
 
     Raises InputError for anything but a zip of `.npy` members with distinct names.
     """
+    _refuse_crowded(data, max_members)
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -113,6 +121,20 @@ def decode_npz(
         left -= len(member)
         arrays[name] = decode_npy(member, name)
     return arrays
+
+
+def _refuse_crowded(data: bytes, members: int) -> None:
+    """Refuse an archive whose table of members is larger than so few members need.
+
+    The standard library reads that whole table before anything can be counted.
+    """
+    end = data[-_END_RECORD_BYTES:]
+    locator = data[-_END_RECORD_BYTES - 20 : -_END_RECORD_BYTES]
+    if len(end) < _END_RECORD_BYTES or end[:4] != _END_RECORD or end[20:] != b"\0\0":
+        raise InputError(".npz: not a zip, or cut short, or with a comment at its end")
+    size = int.from_bytes(end[12:16], "little")
+    if locator[:4] == b"PK\x06\x07" or size > members * _DIRECTORY_ENTRY_BYTES:
+        raise InputError(f".npz: holds more than the {members} members it may")
 
 
 def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
@@ -133,8 +155,8 @@ def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byt
     return data
 
 
-def _header(view: memoryview, where: str, field: str | None) -> tuple[dict[str, object], int]:
-    """The header's table and the offset of the data."""
+def _header(view: memoryview, where: str, field: str | None) -> tuple[dict[str, str], int]:
+    """The header's values as they are written, and the offset of the data."""
     if bytes(view[:6]) != MAGIC or len(view) < 12:
         raise InputError(f"{where}no .npy data (they begin with \\x93NUMPY)", field)
     width = {1: 2, 2: 4, 3: 4}.get(view[6])
@@ -144,18 +166,20 @@ def _header(view: memoryview, where: str, field: str | None) -> tuple[dict[str, 
     offset = 8 + width + size
     if size > MAX_HEADER_BYTES or offset > len(view):
         raise InputError(f"{where}.npy header of {size} bytes is cut short or too long", field)
-    try:
-        table = ast.literal_eval(bytes(view[8 + width : offset]).decode("latin-1"))
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        table = None
-    if not isinstance(table, dict) or set(table) != {"descr", "fortran_order", "shape"}:
-        raise InputError(f"{where}.npy header is malformed", field)
+    text = bytes(view[8 + width : offset]).decode("latin-1")
+    items = _ITEM.findall(text)
+    table = dict(items)
+    rest = _ITEM.sub("", text).translate(_NO_SPACE)
+    if len(items) != 3 or len(table) != 3 or rest not in ("{,,}", "{,,,}"):
+        raise InputError(f"{where}.npy header is malformed, or of a structured type", field)
     return table, offset
 
 
-def _shape(value: object) -> tuple[int, ...] | None:
-    if not isinstance(value, tuple) or len(value) > MAX_RANK:
+def _shape(text: str) -> tuple[int, ...] | None:
+    """The sizes in a header's tuple; None for what is no shape, or more than an array can have."""
+    if not _SHAPE.fullmatch(text):
         return None
-    if not all(type(size) is int and 0 <= size < 1 << 48 for size in value):
+    sizes = tuple(int(size) for size in re.findall("[0-9]+", text))
+    if len(sizes) > MAX_RANK or math.prod(max(1, size) for size in sizes) >= 1 << 59:
         return None
-    return value
+    return sizes

@@ -7,7 +7,6 @@ import contextlib
 import signal
 import socket
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,8 +73,6 @@ def load_models(settings: Settings) -> dict[str, Model]:
 
 def serve(models: dict[str, Model], settings: Settings, listener: socket.socket) -> None:
     """Answer on `listener` until SIGTERM or SIGINT, then finish what is running."""
-    # A hostile .npy header makes Python's parser warn; its text is the caller's, not the log's.
-    warnings.filterwarnings("ignore", category=SyntaxWarning)
     config = uvicorn.Config(
         create_app(models, settings),
         log_level="info" if settings.access_log else settings.log_level,

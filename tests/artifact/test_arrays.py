@@ -68,6 +68,11 @@ def npy(header: str, data: bytes = b"") -> bytes:
         npy("{'descr': '<f4', 'fortran_order': 1, 'shape': (1,)}", bytes(4)),
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': [1]}", bytes(4)),
         npy("{'descr': '|b1', 'fortran_order': False, 'shape': (1,)}", b"\x02"),
+        npy(
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 99999999999999, 99999999999999)}"
+        ),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'shape': (1,)}", bytes(4)),
+        npy("{'descr': '<f4', 'fortran_order': 1is 1, 'shape': (1,)}", bytes(4)),
         npy("__import__('os')"),
         npy("(" * 3000),
         b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(100),

@@ -212,7 +212,7 @@ def test_a_crowded_archive_is_refused_before_it_is_listed() -> None:
     body = crowded(20_000)
     tracemalloc.start()
     try:
-        with pytest.raises(MalformedBody, match="more than the 1 members"):
+        with pytest.raises(InputError, match="more than the 1 members"):
             decode(body, NPZ, [spec()], LIMIT)
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
@@ -240,7 +240,7 @@ def test_archives_with_other_members() -> None:
     with pytest.raises(InputError, match=r"distinct NAME\.npy are wanted"):
         decode(stream.getvalue(), NPZ, two, LIMIT)
     for cut in (1, 22, 60):
-        with pytest.raises(MalformedBody, match="cut short"):
+        with pytest.raises(InputError, match="cut short"):
             decode(encode_npz({"neural": array})[:-cut], NPZ, two, LIMIT)
 
 
@@ -248,5 +248,5 @@ def test_shapes_that_overflow() -> None:
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 140737488355327, 99999999)}"
     header += b" " * (117 - len(header)) + b"\n"
     body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-    with pytest.raises((MalformedBody, InputError)):
+    with pytest.raises(InputError):
         decode(body, NPY, [spec()], LIMIT)

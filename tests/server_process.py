@@ -13,18 +13,20 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Server:
     """`axonnx serve …` in a process of its own."""
 
-    def __init__(self, log: Path, *paths: Path, **environment: object) -> None:
+    def __init__(
+        self, log: Path, *paths: Path, python: Path | str = sys.executable, **environment: object
+    ) -> None:
         settings = {f"AXONNX_{key.upper()}": str(value) for key, value in environment.items()}
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / "axonnx.py", "serve", *paths, "--port", "0"],
+                [python, ROOT / "axonnx.py", "serve", *paths, "--port", "0"],
                 env={**os.environ, **settings},
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -58,9 +60,11 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *paths: Path, **environment: object) -> Iterator[Server]:
+def running(
+    folder: Path, *paths: Path, python: Path | str = sys.executable, **environment: object
+) -> Iterator[Server]:
     """A server that must still be alive at the end, stop with 0 and have logged nothing."""
-    server = Server(folder / "server.log", *paths, **environment)
+    server = Server(folder / "server.log", *paths, python=python, **environment)
     try:
         yield server
         assert server.process.poll() is None, server.log.read_text()

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,15 @@ def test_training_lowers_the_held_out_error_and_keeps_the_best(tmp_path: Path) -
     assert [json.loads(line) for line in lines] == run.history
 
 
-def test_same_config_same_bytes_another_seed_others(tmp_path: Path) -> None:
-    config = small(tmp_path, text=DROPOUT)
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    return str(request.param)
+
+
+def test_same_config_same_bytes_another_seed_others(device: str, tmp_path: Path) -> None:
+    config = small(tmp_path, ("training.device", device), text=DROPOUT)
     for name in ("one", "two"):
         train(config, tmp_path / name, console=QUIET)
         # Draws in between must not matter.
@@ -83,10 +91,10 @@ def test_same_config_same_bytes_another_seed_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_interrupted_in_an_epoch_and_resumed(
-    epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after some minibatches of an epoch with dropout; `test_resume` kills processes."""
-    config = small(tmp_path, text=DROPOUT)
+    config = small(tmp_path, ("training.device", device), text=DROPOUT)
     train(config, tmp_path / "whole", console=QUIET)
     run_step = Trainer._run_step
 
@@ -102,6 +110,24 @@ def test_interrupted_in_an_epoch_and_resumed(
     assert checkpoint.load(tmp_path / "run" / folder.CHECKPOINT).epoch == epoch - 1
     train(config, tmp_path / "run", resume=True, console=QUIET)
     assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_a_terminal_shows_loss_metric_and_time_left(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    train(small(tmp_path), tmp_path / "run", console=console)
+    last = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", screen.getvalue().rsplit("\r", 1)[-1])
+    for word in ("epoch 3/3", "18/18", "loss ", "held-out mse 0.", "(best 0.", "0:00:00"):
+        assert word in last
+
+
+def test_elsewhere_there_is_one_line_per_epoch(tmp_path: Path) -> None:
+    out = io.StringIO()
+    train(small(tmp_path), tmp_path / "run", console=Console(file=out))
+    lines = out.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == ["0/3", "1/3", "2/3", "3/3"]
+    assert "s left" in lines[1]
+    assert "\x1b" not in out.getvalue()
 
 
 def test_resume_refuses_another_config_naming_the_keys(tmp_path: Path) -> None:

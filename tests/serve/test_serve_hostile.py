@@ -214,10 +214,8 @@ def test_known_tricks(forecast_server: Server, form: str, make: Callable[[], byt
 @many
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_hostile_headers(forecast_server: Server, kind: str, accept: str) -> None:
-    headers = {
-        "Content-Type": kind.encode("unicode_escape").decode("ascii"),
-        "Accept": accept.encode("unicode_escape").decode("ascii"),
-        "X-Request-Id": accept.encode("unicode_escape").decode("ascii"),
-    }
+    # The client itself refuses what is not ASCII, and spaces at the ends.
+    kind, accept = (text.encode("unicode_escape").decode().strip() for text in (kind, accept))
+    headers = {"Content-Type": kind, "Accept": accept, "X-Request-Id": accept}
     response = forecast_server.client.post("/predict", content=GOOD[NPY][0], headers=headers)
     assert response.status_code < 500

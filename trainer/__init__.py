@@ -1,0 +1,1 @@
+"""Offline, with PyTorch: data, models, training, export, evaluation."""

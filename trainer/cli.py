@@ -89,8 +89,8 @@ def _train(argv: list[str]) -> int:
         console,
         f"axonnx serve {output / 'artifact'}",
         f"axonnx evaluate {output / 'artifact'}",
-        f"axonnx submission build configs/submissions/neural_forecasting.yaml "
-        f"--model affi={output / 'artifact'}",
+        "axonnx submission build configs/submissions/single.yaml "
+        f"--model main={output / 'artifact'}",
     )
     return 0
 

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trainer import cli, pipeline
+from trainer.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -226,6 +228,7 @@ def test_faults_of_the_program_are_not_hidden(
         axonnx("train", config)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     """A real SIGINT; the printed command then finishes the run."""
     words = ["train", str(config), "--training.epochs", "400", "--training.patience", "400"]
@@ -244,3 +247,24 @@ def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     command = f"axonnx {' '.join(words)} --resume"
     assert err.strip().endswith(f"to go on: {command}")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_is_whole(path: Path) -> None:
+    config = load_config(path, [])
+    assert config.name == path.stem
+    again = Path(path).read_text()
+    assert f"configs/{path.name}" in again, "it says how to run it"
+
+
+def test_a_recording_of_ones_own(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """configs/array.yaml with a file, down to the artifact's channel names and unit."""
+    values = np.random.default_rng(0).normal(size=(800, 3)).cumsum(axis=0)
+    np.save("mine.npy", values)
+    words = ["--data.path", "mine.npy", "--data.unit", "mV", "--model.name", "linear"]
+    assert axonnx("train", ROOT / "configs" / "array.yaml", *words) == 0
+    manifest = json.loads(Path("runs/array/artifact/manifest.json").read_text())
+    assert manifest["outputs"][0]["unit"] == "mV"
+    assert manifest["config"]["data"]["path"] == "mine.npy"
+    assert manifest["metrics"]["test_mse"] > 0
+    assert "mV" not in capsys.readouterr().err

@@ -23,13 +23,15 @@ from artifact.manifest import canonical_json
 from artifact.model import Model
 from trainer import plots, report, scoring
 from trainer.config import RunConfig
-from trainer.data import load_dataset
+from trainer.data import DataError, load_dataset
 from trainer.data.windows import Batch, Dataset, Statistics, Windows
+from trainer.determinism import deterministic
 from trainer.models import build_model
 
 # Answers to masked inputs: (batch, time, channel) in raw units, or (batch, class) probabilities.
 Predict = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 EXAMPLES = 64
+THREADS = 2  # torch's: part of the bits of the baselines
 PICTURED_CHANNELS = 4
 
 
@@ -64,7 +66,7 @@ def evaluate(
     """
     console = console or Console()
     models = [artifact.load(path) for path in artifacts]
-    dataset = load_dataset(config.data if config else own_data(models[0]))
+    dataset = load_dataset(config.data) if config else own_dataset(models[0])
     statistics = dataset.train.statistics()
     candidates = [
         candidate
@@ -73,18 +75,14 @@ def evaluate(
     ]
     if legacy is not None:
         candidates += of_artifact(artifact.load(legacy), "legacy", dataset, statistics)
-    candidates += baselines(dataset)
     score = score_forecast if dataset.task == "forecast" else score_decode
     scale = scoring.channel_scale(statistics)
     rows = []
-    for candidate in track(candidates, "scoring", console=console, transient=True):
-        facts = {
-            "label": candidate.label,
-            "model": candidate.model,
-            "artifact": candidate.artifact,
-            "note": candidate.note,
-        }
-        rows.append(facts | score(candidate.predict, dataset, scale))
+    with deterministic(THREADS):
+        candidates += baselines(dataset)
+        for candidate in track(candidates, "scoring", console=console, transient=True):
+            facts = {key: value for key, value in vars(candidate).items() if key != "predict"}
+            rows.append(facts | score(candidate.predict, dataset, scale))
     found = {"task": dataset.task, "part": "test", "data": _data(dataset), "models": rows}
     write_file(output / "report.json", canonical_json(found))
     write_file(output / "report.md", report.markdown(found).encode())
@@ -92,14 +90,21 @@ def evaluate(
     return found
 
 
-def own_data(model: Model) -> Mapping[str, Any]:
-    """The data section of the configuration inside an artifact; raises EvaluationError."""
+def own_dataset(model: Model) -> Dataset:
+    """The data set that the configuration inside an artifact names; raises EvaluationError."""
     data = model.manifest.config.get("data")
     if not isinstance(data, Mapping):
         raise EvaluationError(
             f"{model.manifest.name}: its configuration names no data set; give --config CONFIG"
         )
-    return data
+    try:
+        return load_dataset(data)
+    except DataError as error:
+        # An artifact keeps no path of the machine it was made on.
+        raise EvaluationError(
+            f"{model.manifest.name}: the data set of its configuration cannot be read here "
+            f"({error}); give --config CONFIG"
+        ) from None
 
 
 def labels(models: Sequence[Model]) -> list[str]:

@@ -142,6 +142,17 @@ def test_a_decoder(tmp_path):
     assert (tmp_path / "report" / "report.png").stat().st_size > 5000
 
 
+def test_data_that_are_not_here_are_asked_for(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((600, 3)))
+    data = {"name": "array", "path": str(tmp_path / "x.npy"), "rate": 100.0}
+    folder = make(tmp_path, "own", {"name": "persistence"}, data)
+    with pytest.raises(EvaluationError, match=r"own: the data set .*x\.npy.*; give --config"):
+        evaluate([folder], tmp_path / "report")
+    config = RunConfig(name="own", data=data)
+    rows = by_label(evaluate([folder], tmp_path / "report", config=config))
+    assert rows["own"]["note"] == ""
+
+
 def test_another_task_is_refused(made, tmp_path):
     config = RunConfig(name="d", data=DECODING, model={"name": "decoder"})
     with pytest.raises(EvaluationError, match=r"its task is forecast, .* is decode; give --config"):

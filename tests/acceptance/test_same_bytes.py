@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -216,6 +218,16 @@ def images() -> Mapping[str, str]:
     return tags
 
 
+def wait_until_ready(client: httpx.Client, seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/health/ready").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"not ready after {seconds} seconds")
+
+
 @pytest.fixture
 def served_image(images: Mapping[str, str], trained: Path) -> Iterator[httpx.Client]:
     mount = f"type=bind,source={trained},target=/artifact,readonly"
@@ -223,8 +235,8 @@ def served_image(images: Mapping[str, str], trained: Path) -> Iterator[httpx.Cli
     name = docker("run", *words, "--mount", mount, images["serve"])
     try:
         address = docker("port", name, "8000").splitlines()[0]
-        transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(base_url=f"http://{address}", transport=transport, timeout=60) as client:
+        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+            wait_until_ready(client)
             yield client
     finally:
         docker("stop", name)

@@ -62,7 +62,7 @@ def test_the_last_patch_ends_at_the_last_observed_step_and_a_remainder_drops_the
 
 
 @pytest.mark.parametrize("normalization", ["none", "context"])
-@pytest.mark.parametrize("residual", ["last", "ridge"])
+@pytest.mark.parametrize("residual", ["last", "ridge", "linear"])
 def test_only_observed_steps_are_looked_at(residual, normalization):
     context = forecast_context(3, features=2)
     module = build(context, features="all", residual=residual, normalization=normalization)
@@ -96,6 +96,22 @@ def test_training_starts_at_the_last_value(statistics):
     x = neural(context, 2)
     answer = forward(build(context, residual="last", statistics=statistics), x)
     assert torch.equal(answer[:, 10:], x[:, 9:10, :, 0].expand(2, 10, 3))
+
+
+def test_training_can_start_at_the_linear_model():
+    """`residual: linear` is, untrained, the model of that name; channels are then fixed."""
+    context = forecast_context(3)
+    series = np.cumsum(np.random.default_rng(0).normal(size=(600, 3, 1)), axis=0) * 30.0
+    windows = forecast_windows(context, series)
+    module = build(context, residual="linear")
+    module.fit_closed_form(windows, windows)
+    linear = build_model({"name": "linear"}, context)
+    linear.fit_closed_form(windows, windows)
+    x = neural(context, 5)
+    torch.testing.assert_close(forward(module, x), forward(linear, x), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(forward(module, x)[:, 10:], x[:, 9:10, :, 0].expand(5, 10, 3))
+    assert not module.dynamic_channel
+    assert build(context, residual="ridge").dynamic_channel
 
 
 def test_training_starts_at_the_ridge():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.attention import Block
+from trainer.models.linear import Linear
 from trainer.models.ridge import lagged, solve, with_ones
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
@@ -28,8 +29,9 @@ class PatchFormer(nn.Module):
         channels; "channel" uses each channel's own train statistics.
     normalization: "context" also removes each window's own mean and standard deviation over its
         observed steps.
-    residual: the forecast that the network corrects: "last" observed value, or "ridge", one
-        auto-regression shared by the channels, with `ridge_penalty`.
+    residual: the forecast that the network corrects: "last" observed value, "ridge", one
+        auto-regression shared by the channels, with `ridge_penalty`, or "linear", the model of that
+        name, which reads all channels and so fixes their number.
     """
 
     tasks = frozenset({"forecast"})
@@ -47,7 +49,7 @@ class PatchFormer(nn.Module):
         features: Literal["potential", "all"] = "potential",
         statistics: Literal["pooled", "channel"] = "pooled",
         normalization: Literal["none", "context"] = "none",
-        residual: Literal["last", "ridge"] = "ridge",
+        residual: Literal["last", "ridge", "linear"] = "ridge",
         ridge_penalty: Annotated[float, Field(gt=0)] = 1.0,
         width: Annotated[int, Field(ge=1)] = 64,
         heads: Annotated[int, Field(ge=1)] = 4,
@@ -64,7 +66,7 @@ class PatchFormer(nn.Module):
         self.patch_len, self.patch_stride = patch_len, patch_stride
         self.tokens = 1 + (self.observed - patch_len) // patch_stride
         self.features = context.features if features == "all" else 1
-        self.dynamic_channel = statistics == "pooled"
+        self.dynamic_channel = statistics == "pooled" and residual != "linear"
         self.normalization, self.residual = normalization, residual
         self.ridge_penalty = ridge_penalty
 
@@ -93,6 +95,8 @@ class PatchFormer(nn.Module):
         if residual == "ridge":
             self.register_buffer("ridge_weight", torch.zeros(self.observed, self.horizon))
             self.register_buffer("ridge_bias", torch.zeros(self.horizon))
+        if residual == "linear":
+            self.floor = Linear(context)
 
     def forward(self, neural: Tensor) -> Tensor:
         """neural: (batch, time, channel, feature) raw -> (batch, time, channel) raw.
@@ -120,11 +124,16 @@ class PatchFormer(nn.Module):
         if self.normalization == "context":
             correction = correction * spread
         # 9. back to raw units: (batch, horizon, channel)
-        future = potential[:, -1:] + self.target_scale.invert((change + correction).transpose(1, 2))
+        base = potential[:, -1:]
+        if self.residual == "linear":
+            base = self.floor(neural)[:, self.observed :]
+        future = base + self.target_scale.invert((change + correction).transpose(1, 2))
         return torch.cat([potential, future], dim=1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
-        """Fill the ridge floor from the train part; nothing to do for `residual: last`."""
+        """Fill the floor from the train part; nothing to do for `residual: last`."""
+        if self.residual == "linear":
+            self.floor.fit_closed_form(train, validation)
         if self.residual != "ridge":
             return
         gram = torch.zeros(self.observed + 1, self.observed + 1, dtype=torch.float64)

@@ -14,7 +14,9 @@ MILLISECONDS = 1000.0
 def table(report: Mapping[str, Any]) -> Table:
     """One line per model."""
     head, lines = _summary(report)
-    drawn = Table(*head, title=f"{report['data']['name']}, test part")
+    drawn = Table(title=f"{report['data']['name']}, test part")
+    for name in head:
+        drawn.add_column(name, overflow="fold", justify="left" if name == head[0] else "right")
     for line in lines:
         drawn.add_row(*line)
     return drawn

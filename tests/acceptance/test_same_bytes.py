@@ -89,7 +89,7 @@ def trained(
     folder = tmp_path_factory.mktemp(request.param)
     model = {"name": request.param} | ({"output_units": "raw"} if request.param == "gru" else {})
     config = {
-        "data": {"name": "uecog_goose"},
+        "data": {"name": "uecog_goose", "stride": {"train": 10, "validation": 20, "test": 10}},
         "model": model,
         "training": {"max_steps": 30, "epochs": 1, "device": "cpu", "threads": 1},
     }

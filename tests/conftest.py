@@ -9,6 +9,10 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# Threads that spin while they wait make several test processes slow one another down many times;
+# both must be said before torch is imported, and hold for the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("AXONNX_DATA", str(ROOT.parent / "shared" / "data"))
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# Tests start hundreds of processes; none of them shall compile torch's modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Threads that spin while they wait make several test processes slow one another down many times;
 # both must be said before torch is imported, and hold for the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

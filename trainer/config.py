@@ -79,7 +79,7 @@ class ExportConfig(BaseModel):
 
     golden: Literal["real", "synthetic"] = "real"
     golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")] = "1"
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "1"
 
 
 class RunConfig(BaseModel):

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import onnx
@@ -17,6 +16,7 @@ import torch
 from artifact.errors import GraphError
 from artifact.graph import check
 from artifact.manifest import Axis, TensorSpec
+from trainer import VERSION
 from trainer.data.windows import ModelContext
 
 OPSET = 20
@@ -105,7 +105,7 @@ def to_onnx(module: torch.nn.Module, context: ModelContext) -> bytes:
     _strip(model)
     model.ir_version = IR_VERSION
     model.producer_name = "axonnx"
-    model.producer_version = version("axonnx")
+    model.producer_version = VERSION
     _check_interface(model, inputs, outputs)
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 import artifact
 from artifact.arrays import decode_npz
-from trainer import export, graph
+from trainer import VERSION, export, graph
 from trainer.config import RunConfig
 from trainer.data import load_dataset
 from trainer.export import ExportError, export_artifact, export_run, to_onnx
@@ -109,13 +111,38 @@ def test_the_graph_holds_only_the_maths(context):
     data = to_onnx(Scaled(), context)
     model = onnx.load_from_string(data)
     assert (model.ir_version, model.opset_import[0].version) == (10, 20)
-    assert model.producer_name == "axonnx"
+    assert (model.producer_name, model.producer_version) == ("axonnx", VERSION)
     assert not PATHS.search(data)
     assert b".py" not in data
     assert [value.name for value in model.graph.input] == ["neural"]
     assert [value.name for value in model.graph.output] == ["forecast"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert to_onnx(Scaled(), context) == data
+
+
+def test_the_version_stands_in_one_more_place_only():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+def hide(monkeypatch, *hidden: str) -> None:
+    """Let these distributions be found by nobody, though their modules can be imported."""
+    real = Distribution.from_name
+
+    def from_name(name: str) -> Distribution:
+        if name in hidden:
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(Distribution, "from_name", from_name)
+
+
+def test_an_image_of_copied_sources_with_another_onnxruntime_exports(tmp_path, monkeypatch):
+    """Its distributions are neither called axonnx nor, on a GPU, onnxruntime."""
+    hide(monkeypatch, "axonnx", "onnxruntime")
+    made = artifact.load(exported(tmp_path, config({"name": "persistence"})))
+    libraries = made.manifest.provenance["libraries"]
+    assert libraries["onnxruntime"] == onnxruntime.__version__
+    assert {"torch", "numpy", "scipy"} <= set(libraries)
 
 
 def test_the_callers_module_is_left_as_it_was(context):

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("axonnx: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except PackageNotFoundError as error:
+        # It is a ModuleNotFoundError by birth, but no extra brings what it misses.
+        raise RuntimeError(str(error)) from error
     except ModuleNotFoundError:
         raise  # axonnx.py names the extra that brings it
     except Exception as error:

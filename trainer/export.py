@@ -36,7 +36,8 @@ PARITY_ROWS = (1, 2, 7, 32)
 # are some 1e-6; a wrong translation is off by 1e-2 and more.
 PARITY_BOUND = 1e-4
 GOLDEN_FLOOR, GOLDEN_CEILING = 1e-6, 1e-4
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors")
+# Besides ONNX Runtime, whose distribution has another name where it is the GPU's.
+LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scipy", "safetensors")
 
 Arrays = dict[str, np.ndarray]
 
@@ -180,6 +181,12 @@ def write_artifact(
     return bundle.write(destination, manifest, files, overwrite=overwrite)
 
 
+def libraries() -> dict[str, str]:
+    """Versions, by name, of the libraries that an artifact's bytes depend on."""
+    found = {name: version(name) for name in LIBRARIES}
+    return {**found, "onnxruntime": onnxruntime.__version__}
+
+
 def golden_bound(gap: float, spread: float) -> float:
     """How far golden rows may come out elsewhere: max(4 gap, 1e-6 sd), at most 1e-4 sd."""
     return min(max(4.0 * gap, GOLDEN_FLOOR * spread), GOLDEN_CEILING * spread)
@@ -297,7 +304,7 @@ def _provenance(about: About) -> dict[str, Any]:
         "data": dict(about.data),
         "data_fingerprint": about.data_fingerprint,
         "sources": {name: bundle.source_digest(path.parent) for name, path in packages.items()},
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": libraries(),
         "seed": about.seed,
         "processor": providers.processor(),
     }

@@ -15,11 +15,11 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from rich.console import Console
 
 from artifact.arrays import Array, decode_npz, encode_npz
@@ -132,7 +132,7 @@ def build_zip(artifacts: Mapping[str, Path], channels: int, output: Path, consol
         "challenge": {"name": "neural_forecasting", "channels": dict.fromkeys(artifacts, channels)},
         "models": {name: str(path) for name, path in artifacts.items()},
         "python": [f"{sys.version_info[0]}.{sys.version_info[1]}"],
-        "onnxruntime": version("onnxruntime"),
+        "onnxruntime": onnxruntime.__version__,
     }
     source = write_file(output / "submission.yaml", yaml_source.dump(config).encode())
     target = output / "submission.zip"

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import axonnx as axonnx_main
 from trainer import cli, pipeline
 from trainer.config import load_config
 
@@ -226,6 +228,17 @@ def test_faults_of_the_program_are_not_hidden(
     monkeypatch.setattr(pipeline, "train_and_export", broken)
     with pytest.raises(ZeroDivisionError):
         axonnx("train", config)
+
+
+def test_a_package_without_metadata_is_no_missing_extra(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        version("no-such-distribution")
+
+    monkeypatch.setattr(pipeline, "train_and_export", broken)
+    with pytest.raises(RuntimeError, match="no-such-distribution"):
+        axonnx_main.main(["train", str(config)])
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ _ITEM = re.compile(
 _SHAPE = re.compile(r"\(\)|\( ?[0-9]{1,18}(, ?[0-9]{1,18})*,? ?\)")
 _NO_SPACE = str.maketrans("", "", " \n")
 _END_RECORD, _END_RECORD_BYTES = b"PK\x05\x06", 22
+DIRECTORY_TAIL = _END_RECORD_BYTES + 20
 _DIRECTORY_ENTRY_BYTES = 1024
 
 
@@ -103,7 +104,8 @@ def decode_npz(
 
     Raises InputError for anything but a zip of `.npy` members with distinct names.
     """
-    _refuse_crowded(data, max_members)
+    if problem := crowded(data[-DIRECTORY_TAIL:], max_members):
+        raise InputError(f".npz: {problem}")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -123,18 +125,19 @@ def decode_npz(
     return arrays
 
 
-def _refuse_crowded(data: bytes, members: int) -> None:
-    """Refuse an archive whose table of members is larger than so few members need.
+def crowded(tail: bytes, members: int) -> str:
+    """What is wrong with a zip whose last `DIRECTORY_TAIL` bytes are `tail`; nothing, if it fits.
 
-    The standard library reads that whole table before anything can be counted.
+    The standard library reads the whole table of members before anything can be counted; here a
+    table larger than so few members need is told from its end record alone.
     """
-    end = data[-_END_RECORD_BYTES:]
-    locator = data[-_END_RECORD_BYTES - 20 : -_END_RECORD_BYTES]
+    end, locator = tail[-_END_RECORD_BYTES:], tail[:-_END_RECORD_BYTES]
     if len(end) < _END_RECORD_BYTES or end[:4] != _END_RECORD or end[20:] != b"\0\0":
-        raise InputError(".npz: not a zip, or cut short, or with a comment at its end")
+        return "not a zip, or cut short, or with a comment at its end"
     size = int.from_bytes(end[12:16], "little")
     if locator[:4] == b"PK\x06\x07" or size > members * _DIRECTORY_ENTRY_BYTES:
-        raise InputError(f".npz: holds more than the {members} members it may")
+        return f"holds more than the {members} members it may"
+    return ""
 
 
 def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:

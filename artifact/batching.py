@@ -27,29 +27,28 @@ _SHIFTS = (0, 2)
 
 @dataclass(frozen=True)
 class Policy:
-    """How rows of one shape are run: in chunks of these sizes, or padded to one constant size."""
+    """How rows of one shape are run: how many together, and padded to which constant size.
+
+    A row's bytes are those it gets alone (or, where runs are padded, among copies of itself); a
+    policy only says how many rows may share a run without changing them.
+    """
 
     sizes: tuple[int, ...] = (1,)
     padded: int | None = None
 
     def describe(self) -> str:
         """The policy in words."""
-        if self.padded:
-            return f"every run padded to {self.padded} rows"
+        padding = f", each run padded to {self.padded} rows" if self.padded else ""
         if self.sizes == (1,):
-            return "row by row"
-        return f"runs of {', '.join(map(str, self.sizes))} rows, each row as it is alone"
+            return f"row by row{padding}"
+        return f"runs of {', '.join(map(str, self.sizes))} rows, each row as it is alone{padding}"
 
     def chunks(self, rows: int) -> list[int]:
         """Numbers of rows to run one after the other, largest first, `rows` in all."""
-        largest = self.padded or max(self.sizes)
-        plan = [largest] * (rows // largest)
-        left = rows % largest
-        if self.padded:
-            return plan + ([left] if left else [])
+        plan: list[int] = []
         for size in sorted(self.sizes, reverse=True):
-            plan += [size] * (left // size)
-            left %= size
+            plan += [size] * (rows // size)
+            rows %= size
         return plan
 
 
@@ -78,12 +77,12 @@ def probe(run: Run, rows: Arrays, sizes: tuple[int, ...] = BATCH_SIZES) -> Polic
 def probe_padded(run: Run, rows: Arrays, size: int = PADDED_ROWS) -> Policy:
     """Certify one constant padded shape: every slot and neighbour must leave a row's bytes alone.
 
-    Where it fails, each row runs alone.
+    Where it fails, each row runs among copies of itself.
     """
     alone = [take_output(run(take(rows, [i] * size)), 0) for i in range(_count(rows))]
     if all(_agrees(run, rows, alone, size, shift) for shift in range(size)):
-        return Policy((1,), padded=size)
-    return Policy()
+        return Policy(tuple(range(1, size + 1)), padded=size)
+    return Policy((1,), padded=size)
 
 
 def probe_rows(specs: tuple[TensorSpec, ...], shape: RowShape, golden: Arrays) -> dict[str, Array]:

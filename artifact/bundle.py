@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from artifact import arrays
 from artifact.errors import (
     ArchiveError,
     ArtifactError,
@@ -95,8 +96,7 @@ def write(
     contents[MANIFEST] = replace(manifest, files=entries).to_json()
     Manifest.from_json(contents[MANIFEST])
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"{target.name}.tmp-*"):
-        shutil.rmtree(leftover)
+    _remove_leftovers(target)
     beside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     beside.mkdir()
     for name, data in contents.items():
@@ -161,6 +161,24 @@ def source_digest(package: str | os.PathLike[str]) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what this process, and those that no longer run, left beside `target`."""
+    for leftover in target.parent.glob(f"{target.name}.tmp-*"):
+        owner = leftover.name.rsplit(".tmp-", 1)[1].split("-")[0]
+        if owner == str(os.getpid()) or not _runs(owner):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _runs(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _verify(members: dict[str, IO[bytes]]) -> Bundle:
@@ -240,6 +258,11 @@ def _open_plain(path: Path) -> IO[bytes]:
 
 
 def _zip_members(path: Path) -> dict[str, IO[bytes]]:
+    with open(path, "rb") as stream:
+        stream.seek(-min(arrays.DIRECTORY_TAIL, path.stat().st_size), os.SEEK_END)
+        problem = arrays.crowded(stream.read(), MAX_FILES)
+    if problem:
+        raise ArchiveError(f"{path}: neither a folder nor a zip of an artifact ({problem})")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

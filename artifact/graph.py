@@ -16,6 +16,7 @@ ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 RANDOM_OPERATORS = frozenset(
     {
         "Bernoulli",
+        "Dropout in training",
         "Multinomial",
         "RandomNormal",
         "RandomNormalLike",
@@ -111,14 +112,18 @@ def _walk_node(node: memoryview, summary: GraphSummary, depth: int) -> None:
     summary.node_count += 1
     if summary.node_count > MAX_NODES:
         raise GraphError(f"graph: more than {MAX_NODES} nodes")
-    operator, domain = "", ""
+    operator, domain, inputs = "", "", 0
     for number, wire, value in _fields(node):
-        if number == 4:
+        if number == 1:
+            inputs += 1
+        elif number == 4:
             operator = _text(wire, value, "op_type")
         elif number == 7:
             domain = _text(wire, value, "domain")
         elif number == 5:
             _walk_attribute(_message(wire, value, "attribute"), summary, depth)
+    if operator == "Dropout" and inputs > 2:  # the third input is training_mode
+        operator = "Dropout in training"
     summary.domains.add(domain)
     summary.operators[operator] = summary.operators.get(operator, 0) + 1
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from artifact.errors import ConfigMismatchError, ManifestError
 
@@ -165,6 +164,7 @@ class Manifest:
             files=_files(table["files"]),
         )
         _check_bounds(manifest)
+        _check_certificate(manifest)
         _check_config(manifest)
         return manifest
 
@@ -193,8 +193,18 @@ def _check_bounds(manifest: Manifest) -> None:
         where = f"determinism.golden_bound.{spec.name}"
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):
             raise ManifestError(f"{where}: is {bound!r}; must be a number")
-        if not (np.isfinite(bound) and bound >= 0):
-            raise ManifestError(f"{where}: is {bound!r}; must be finite and not negative")
+        if not 0 <= bound <= sys.float_info.max:
+            raise ManifestError(f"{where}: must be finite and not negative")
+
+
+def _check_certificate(manifest: Manifest) -> None:
+    where = "determinism.certificate"
+    for i, item in enumerate(_list(manifest.determinism.get("certificate", []), where)):
+        entry = _table(item, f"{where}[{i}]", ("row", "batch_sizes"))
+        rows = _mapping(entry["row"], f"{where}[{i}].row").values()
+        for sizes in (*rows, entry["batch_sizes"]):
+            if not all(type(size) is int for size in _list(sizes, f"{where}[{i}]")):
+                raise ManifestError(f"{where}[{i}]: sizes must be whole numbers")
 
 
 def _parse(data: bytes) -> Any:
@@ -243,6 +253,8 @@ def _text(value: Any, where: str, pattern: re.Pattern[str] | None = None) -> str
         raise ManifestError(f"{where}: must be text, is {type(value).__name__}")
     if pattern is not None and not pattern.fullmatch(value):
         raise ManifestError(f"{where}: {value[:80]!r} does not match {pattern.pattern}")
+    if not value.isprintable():
+        raise ManifestError(f"{where}: {value[:80]!r} holds control characters")
     return value
 
 

@@ -33,6 +33,7 @@ from artifact.manifest import Manifest, TensorSpec
 MAX_ROW_ELEMENTS = 1 << 26
 MAX_PROBED_SHAPES = 64
 LOAD_SECONDS = 300.0
+GOLDEN_CEILING = 1e-4
 _CHECK_ELEMENTS = 1 << 20
 _ORT_TYPES = {
     "tensor(float)": "float32",
@@ -104,6 +105,7 @@ class Model:
         self.providers: list[str] = list(self._session.get_providers())
         self.max_rows = max_rows
         self._on_gpu = self.providers[0] != providers.CPU
+        self._unprobed = Policy(padded=batching.PADDED_ROWS if self._on_gpu else None)
         self._run_lock = threading.Lock()
         self._policies: dict[RowShape, Policy] = {}
         self._policies_lock = threading.Lock()
@@ -133,8 +135,7 @@ class Model:
         answers: dict[str, Array] = {}
         start = 0
         with _Clock(deadline) as clock:
-            alone = rows == 1 and not self._on_gpu
-            policy = Policy() if alone else self._policy(shape, clock)
+            policy = self._policy(shape, clock) if rows > 1 else self._unprobed
             for size in policy.chunks(rows):
                 chunk = {name: inputs[name][start : start + size] for name in inputs}
                 for name, values in self._run_padded(chunk, size, policy, clock).items():
@@ -162,12 +163,18 @@ class Model:
     def _policy(self, shape: RowShape, clock: _Clock) -> Policy:
         """How rows of this shape are run on this machine; probed once, then remembered.
 
-        Beyond `MAX_PROBED_SHAPES` shapes, new ones run row by row, unprobed.
+        While a shape is being probed, after a probe that failed, and beyond `MAX_PROBED_SHAPES`
+        shapes, rows run one by one: slower, with the same bytes.
         """
         with self._policies_lock:
-            if shape not in self._policies and len(self._policies) < MAX_PROBED_SHAPES:
-                self._policies[shape] = self._probe(shape, clock)
-            return self._policies.get(shape, Policy())
+            known = self._policies.get(shape)
+            if known is not None or len(self._policies) >= MAX_PROBED_SHAPES:
+                return known or self._unprobed
+            self._policies[shape] = self._unprobed
+        found = self._probe(shape, clock)
+        with self._policies_lock:
+            self._policies[shape] = found
+        return found
 
     def policies(self) -> dict[RowShape, Policy]:
         """The policies found so far, by row shape."""
@@ -179,11 +186,12 @@ class Model:
             return self._run(inputs, clock)
 
         rows = batching.probe_rows(self.manifest.inputs, shape, self.golden_inputs)
-        if self._on_gpu:
-            size = min(batching.PADDED_ROWS, self.max_rows)
-            return batching.probe_padded(run, rows, size)
-        sizes = tuple(size for size in batching.BATCH_SIZES if size <= self.max_rows)
-        return batching.probe(run, rows, _certified(self.manifest, shape, sizes))
+        if self._unprobed.padded:
+            policy = batching.probe_padded(run, rows, self._unprobed.padded)
+        else:
+            policy = batching.probe(run, rows, _certified(self.manifest, shape))
+        sizes = tuple(size for size in policy.sizes if size <= self.max_rows)
+        return Policy(sizes, policy.padded)
 
     def _replay(
         self, inputs: Mapping[str, Array], expected: Mapping[str, Array], clock: _Clock
@@ -198,6 +206,7 @@ class Model:
             _check_answer(spec, answer, expected[spec.name])
             identical &= answer.tobytes() == expected[spec.name].tobytes()
             gaps[spec.name] = _gap(answer, expected[spec.name])
+            _refuse_loose_bound(spec.name, bounds[spec.name], expected[spec.name])
             if not gaps[spec.name] <= bounds[spec.name]:
                 raise GoldenError(
                     f"golden rows: {spec.name} differs by {gaps[spec.name]:.3g} from the stored "
@@ -236,13 +245,13 @@ class Model:
         return dict(zip(names, values, strict=True))
 
 
-def _certified(manifest: Manifest, shape: RowShape, sizes: tuple[int, ...]) -> tuple[int, ...]:
+def _certified(manifest: Manifest, shape: RowShape) -> tuple[int, ...]:
     """The sizes that export certified for this row shape; all, where export did not try it."""
     wanted = {name: list(dims) for name, dims in shape}
     for entry in manifest.determinism.get("certificate", []):
-        if entry.get("row") == wanted:
-            return tuple(size for size in sizes if size in entry.get("batch_sizes", []))
-    return sizes
+        if entry["row"] == wanted:
+            return tuple(size for size in batching.BATCH_SIZES if size in entry["batch_sizes"])
+    return batching.BATCH_SIZES
 
 
 def _check_signature(manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
@@ -293,6 +302,16 @@ def _check_answer(spec: TensorSpec, answer: Array, stored: Array) -> None:
         raise ManifestError(f"{spec.name}: declared {spec.layout}, comes out as {answer.shape}")
     if stored.shape != answer.shape or stored.dtype != answer.dtype:
         raise GoldenError(f"golden rows: {spec.name} is stored as {stored.shape} {stored.dtype}")
+
+
+def _refuse_loose_bound(name: str, bound: float, stored: Array) -> None:
+    """A bound that any answer would meet is no test."""
+    ceiling = GOLDEN_CEILING * float(stored.std(dtype=np.float64))
+    if bound > ceiling * (1 + 1e-9):
+        raise GoldenError(
+            f"golden rows: the bound {bound:.3g} on {name} is above {ceiling:.3g}, "
+            f"{GOLDEN_CEILING:g} of its standard deviation"
+        )
 
 
 def _gap(answer: Array, stored: Array) -> float:

@@ -101,7 +101,10 @@ def _why_no_cuda() -> str:
 
 
 def processor() -> str:
-    """Architecture, vendor, family, model and vector instructions of this machine's processor."""
+    """Architecture, vendor, family, model and vector instructions of this machine's processor.
+
+    Vendor and model belong to it: numerical libraries choose kernels by them, too.
+    """
     facts: dict[str, str] = {}
     source = Path("/proc/cpuinfo")
     if source.exists():
@@ -109,6 +112,7 @@ def processor() -> str:
             key, _, value = line.partition(":")
             facts[key.strip()] = value.strip()
     flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    kind = [facts.get("vendor_id"), facts.get("cpu family"), facts.get("model")]
+    keys = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    kind = [facts.get(key) for key in keys]
     name = "-".join(part for part in kind if part) or platform.processor() or "unknown"
     return " ".join([platform.machine(), name, *(flag for flag in _CPU_FLAGS if flag in flags)])

@@ -138,6 +138,17 @@ def test_random_operators_are_refused() -> None:
         graph.check(model.SerializeToString())
 
 
+def test_dropout_that_drops_is_refused() -> None:
+    model = forecaster_graph()
+    node = helper.make_node("Dropout", ["scaled", "ratio", "training"], ["dropped"])
+    model.graph.node.append(node)
+    with pytest.raises(GraphError, match="Dropout in training"):
+        graph.check(model.SerializeToString())
+    del node.input[2]
+    model.graph.node[-1].CopyFrom(node)
+    graph.check(model.SerializeToString())
+
+
 def test_deep_nesting_is_refused() -> None:
     value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
     body = helper.make_graph([], "g", [], [value])

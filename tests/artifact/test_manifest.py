@@ -16,8 +16,9 @@ axes = st.lists(
     max_size=4,
     unique_by=lambda axis: axis.name,
 ).map(lambda rest: (Axis("batch"), *(axis for axis in rest if axis.name != "batch")))
+printable = st.text().filter(str.isprintable)
 specs = st.lists(
-    st.builds(TensorSpec, names, st.sampled_from(DTYPES), axes, st.text(), st.text()),
+    st.builds(TensorSpec, names, st.sampled_from(DTYPES), axes, printable, printable),
     min_size=1,
     max_size=3,
     unique_by=lambda spec: spec.name,
@@ -73,6 +74,12 @@ def test_json_and_back(
         (("metrics",), [], "metrics: must be an object"),
         (("determinism",), {}, "golden_bound"),
         (("determinism", "golden_bound", "forecast"), -1.0, "golden_bound.forecast"),
+        (("determinism", "golden_bound", "forecast"), 10**400, "golden_bound.forecast"),
+        (("determinism", "certificate"), 5, "determinism.certificate"),
+        (("determinism", "certificate"), ["x"], r"determinism.certificate\[0\]"),
+        (("determinism", "certificate"), [{"row": {"x": 5}, "batch_sizes": []}], "certificate"),
+        (("determinism", "certificate"), [{"row": {}, "batch_sizes": 5}], "certificate"),
+        (("inputs", 0, "unit"), "\x1b[31m", "control characters"),
     ],
 )
 def test_a_wrong_field_is_named(path: tuple[str | int, ...], value: object, said: str) -> None:

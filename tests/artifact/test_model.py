@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +126,6 @@ def test_chunks_add_up(rows: int, sizes: set[int]) -> None:
     chunks = policy.chunks(rows)
     assert sum(chunks) == rows
     assert set(chunks) <= {1, *sizes}
-    padded = Policy((1,), padded=8).chunks(rows)
-    assert sum(padded) == rows
-    assert max(padded) <= 8
 
 
 def test_probe_finds_what_depends_on_slot_or_neighbours() -> None:
@@ -152,9 +149,10 @@ def test_probe_finds_what_depends_on_slot_or_neighbours() -> None:
     assert batching.probe(slot, rows).sizes == (1, 2)
     assert batching.probe(neighbour, rows).sizes == (1, 2, 4)
     assert batching.probe(size, rows).sizes == (1,)
-    assert batching.probe_padded(honest, rows) == Policy((1,), padded=8)
-    assert batching.probe_padded(size, rows) == Policy((1,), padded=8)
-    assert batching.probe_padded(slot, rows) == Policy()
+    together = Policy((1, 2, 3, 4, 5, 6, 7, 8), padded=8)
+    assert batching.probe_padded(honest, rows) == together
+    assert batching.probe_padded(size, rows) == together
+    assert batching.probe_padded(slot, rows) == Policy((1,), padded=8)
 
 
 def test_padding_runs_one_shape_and_keeps_each_answer(
@@ -168,12 +166,51 @@ def test_padding_runs_one_shape_and_keeps_each_answer(
         return run(inputs, *rest)
 
     monkeypatch.setattr(forecaster, "_run", record)
-    monkeypatch.setattr(forecaster, "_on_gpu", True)
-    monkeypatch.setattr(forecaster, "_policies", {})
+    monkeypatch.setattr(forecaster, "_unprobed", Policy(padded=8))
     inputs = {"neural": windows(13)}
-    answer = forecaster.predict(inputs)["forecast"]
+    answers = []
+    for found in (Policy(tuple(range(1, 9)), padded=8), Policy((1,), padded=8)):
+        monkeypatch.setattr(forecaster, "_policies", {batching.row_shape(inputs): found})
+        answers.append(forecaster.predict(inputs)["forecast"].tobytes())
+    monkeypatch.setattr(forecaster, "_policies", {})
+    answers.append(forecaster.predict(inputs)["forecast"].tobytes())
+    answers.append(row_by_row(forecaster, inputs)["forecast"].tobytes())
     assert set(ran) == {8}
-    assert answer.tobytes() == row_by_row(forecaster, inputs)["forecast"].tobytes()
+    assert len(set(answers)) == 1
+
+
+def test_a_probe_holds_nobody_up_and_its_failure_is_remembered(
+    forecaster: artifact.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, new = {"neural": windows(3)}, {"neural": windows(3, channels=9)}
+    want = forecaster.predict(known)["forecast"].tobytes()
+    started, proceed = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> Policy:
+        started.set()
+        assert proceed.wait(30)
+        raise errors.DeadlineError("too late")
+
+    monkeypatch.setattr(forecaster, "_probe", slow)
+    failed: list[Exception] = []
+
+    def first() -> None:
+        try:
+            forecaster.predict(new)
+        except errors.DeadlineError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert started.wait(30)
+    soon = time.monotonic() + 20
+    assert forecaster.predict(known, deadline=soon)["forecast"].tobytes() == want
+    answer = forecaster.predict(new, deadline=soon)["forecast"]
+    proceed.set()
+    thread.join()
+    assert len(failed) == 1
+    assert answer.tobytes() == row_by_row(forecaster, new)["forecast"].tobytes()
+    assert forecaster.predict(new)["forecast"].tobytes() == answer.tobytes()
 
 
 BAD_INPUTS = {
@@ -323,10 +360,59 @@ def test_a_golden_answer_that_is_no_number_here_is_refused(tmp_path: Path) -> No
         outputs,
         {"neural": windows(4)},
         name="nan",
+        bound=1e-3,
         golden_outputs={"forecast": answers},
     )
     with pytest.raises(errors.GoldenError, match="differs by inf"):
         artifact.load(path)
+
+
+def test_a_bound_that_anything_meets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.GoldenError, match="is above"):
+        artifact.load(write_decoder(tmp_path / "a", bound=1e30))
+
+
+def foreign_domain(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "evil.ops"
+
+
+def external_data(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "weights.bin"
+
+
+def random_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("RandomNormal", [], ["r"], shape=[1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (foreign_domain, errors.OperatorDomainError),
+        (external_data, errors.ExternalDataError),
+        (random_operator, errors.GraphError),
+    ],
+)
+def test_a_graph_that_no_artifact_may_hold_is_refused_at_load(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], kind: type[Exception]
+) -> None:
+    honest = artifact.read(write_forecaster(tmp_path / "honest"))
+    model = onnx.load_from_string(honest.files["model.onnx"])
+    change(model)
+    files = {**honest.files, "model.onnx": model.SerializeToString()}
+    path = artifact.write(tmp_path / "changed", honest.manifest, files)
+    with pytest.raises(errors.ArtifactError) as caught:
+        artifact.load(path)
+    assert type(caught.value) is kind
+
+
+def test_a_config_of_another_model_is_refused_at_load(tmp_path: Path) -> None:
+    folder = write_forecaster(tmp_path / "a")
+    rewrite_manifest(folder, lambda t: t["config"]["model"].update(name="gru"))
+    with pytest.raises(errors.ConfigMismatchError, match=r"'small'.*'gru'"):
+        artifact.load(folder)
 
 
 def rewrite_manifest(folder: Path, change: object) -> None:

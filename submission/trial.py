@@ -44,7 +44,8 @@ def unpack(path: Path, folder: Path) -> Path:
 def interpreters(contents: Contents, wanted: Sequence[str]) -> tuple[list[Interpreter], list[str]]:
     """Environments to run in, and the versions for which no interpreter was found.
 
-    `wanted` holds paths or versions; empty, it is every Python that the zip has a runtime for.
+    `wanted` holds paths or versions; empty, it is every Python that the zip has a runtime for. An
+    interpreter that is named twice is there once.
     Raises ConfigError when a wanted one cannot be had.
     """
     found, missing = [], []
@@ -57,7 +58,7 @@ def interpreters(contents: Contents, wanted: Sequence[str]) -> tuple[list[Interp
             raise ConfigError(f"--python {name}: no such interpreter here")
         else:
             missing.append(name)
-    return found, missing
+    return list(dict.fromkeys(found)), missing
 
 
 def data_sets(contents: Contents, folder: Path) -> tuple[list[TestSet], list[str]]:

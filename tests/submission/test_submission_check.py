@@ -10,6 +10,7 @@ from submission_helpers import Artifacts, bend, members, with_predict
 import artifact
 from submission import cli, sandbox
 from submission.check import Report, check
+from submission.sandbox import find_python
 
 FLIP = """\
 bits = answer.view(np.uint32)
@@ -196,6 +197,12 @@ def test_interpreter_without_a_runtime_in_the_zip(small_zip: Path, tmp_path: Pat
     text = one_failure(bent)
     assert "carries ONNX Runtime for CPython 3.11 on linux x86_64; this interpreter" in text
     assert "`axonnx submission build CONFIG --python 3.12`" in text
+
+
+def test_an_interpreter_named_twice_runs_once(small_zip: Path):
+    report = check(small_zip, pythons=["3.11", "3.11", str(find_python("3.11"))])
+    assert report.passed, failures(report)
+    assert len({row.set for row in report.rows}) == len(report.rows)
 
 
 def test_data_of_the_challenge_are_used(small_zip: Path, artifacts: Artifacts, tmp_path: Path):

@@ -1,8 +1,9 @@
-"""The ONNX Runtime that travels in a zip: fetched once, checked at every build, trimmed.
+"""The ONNX Runtime that travels in a zip: had once, checked at every build, trimmed.
 
 `wheels.json` holds, for each Python and version, the sha256 of the published wheel and of the
-trimmed tree. The first guards the download, the second what is read from the cache afterwards:
-nothing enters a zip whose hash is not committed. A new row is printed by
+trimmed tree. The first guards the download, the second what is read from the cache or from this
+interpreter's own installation: nothing enters a zip whose hash is not committed. A new row is
+printed by
 `python -m submission.wheels --python 3.12 --onnxruntime 1.31.1`.
 """
 
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from submission.errors import ConfigError, WheelError
@@ -91,23 +93,24 @@ def tree_digest(files: Mapping[str, bytes]) -> str:
 
 def trim(folder: Path) -> dict[str, bytes]:
     """Files of an unpacked wheel that inference needs, name below `folder` to bytes."""
-    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    inside = (folder / "onnxruntime").rglob("*")
+    names = (p.relative_to(folder).as_posix() for p in inside if p.is_file())
     kept = [name for name in names if KEPT.fullmatch(name) and not DROPPED.fullmatch(name)]
     return {name: (folder / name).read_bytes() for name in sorted(kept)}
 
 
 def runtime(wheel: Wheel, notify: Callable[[str], None] = lambda text: None) -> dict[str, bytes]:
-    """The trimmed runtime of one row, from the cache or fetched into it.
+    """The trimmed runtime of one row: from the cache, else from this Python, else fetched.
 
-    Raises WheelError when it cannot be had or any hash is not the table's.
+    What is installed here is taken where it is the very tree of the table. Raises WheelError when
+    the runtime cannot be had or any hash is not the table's.
     """
     label = f"onnxruntime {wheel.onnxruntime} for Python {wheel.python}"
-    place = (
-        cache_folder()
-        / "wheels"
-        / f"{wheel.abi}-{wheel.onnxruntime}-{PLATFORM}-{wheel.wheel_sha256[:16]}"
-    )
+    place = cached(wheel)
     if not place.is_dir():
+        here = _installed(wheel)
+        if here is not None:
+            return here
         notify(f"fetching {label}")
         _fetch(wheel, place)
     files = trim(place)
@@ -118,6 +121,25 @@ def runtime(wheel: Wheel, notify: Callable[[str], None] = lambda text: None) -> 
             f"{wheel.tree_sha256}; delete that folder and build again to fetch them anew"
         )
     return files
+
+
+def cached(wheel: Wheel) -> Path:
+    """The folder of one row in the cache, whether it is there or not."""
+    name = f"{wheel.abi}-{wheel.onnxruntime}-{PLATFORM}-{wheel.wheel_sha256[:16]}"
+    return cache_folder() / "wheels" / name
+
+
+def _installed(wheel: Wheel) -> dict[str, bytes] | None:
+    """The runtime that is installed for this interpreter, where it is the row's to the byte."""
+    try:
+        found = distribution("onnxruntime")
+    except PackageNotFoundError:  # onnxruntime-gpu is another distribution
+        return None
+    python = ".".join(map(str, sys.version_info[:2]))
+    if (wheel.python, wheel.onnxruntime) != (python, found.version):
+        return None
+    files = trim(Path(str(found.locate_file(""))))
+    return files if tree_digest(files) == wheel.tree_sha256 else None
 
 
 def _fetch(wheel: Wheel, place: Path) -> None:

@@ -21,7 +21,7 @@ CHANNELS = {"affi": 5, "beignet": 3}
 
 @pytest.fixture(scope="session")
 def runtime_cache() -> Path:
-    """The folder of runtimes; the one for Python 3.11 is there afterwards (fetched when needed)."""
+    """The folder of runtimes; the one for Python 3.11 can be had (fetched when needed)."""
     wheels.runtime(wheels.choose("3.11", None))
     return wheels.cache_folder()
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
+import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from submission_helpers import Artifacts, write_config
 
@@ -57,20 +58,43 @@ def test_wheel_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert list((tmp_path / "wheels").iterdir()) == []
 
 
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a uv that must not be called; the cache."""
+    monkeypatch.setattr(wheels, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(wheels, "uv_command", lambda: pytest.fail("the network was used"))
+    return tmp_path / "cache"
+
+
+def test_installed_runtime_needs_no_download(no_network: Path):
+    row = wheels.choose("{}.{}".format(*sys.version_info), onnxruntime.__version__)
+    assert wheels.tree_digest(wheels.runtime(row)) == row.tree_sha256
+    assert not no_network.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"tree_sha256": "0" * 64}, {"python": "3.99"}], ids=["other bytes", "other Python"]
+)
+def test_installed_runtime_that_is_not_the_rows_is_left(no_network: Path, change):
+    row = wheels.choose("{}.{}".format(*sys.version_info), onnxruntime.__version__)
+    with pytest.raises(pytest.fail.Exception, match="the network was used"):
+        wheels.runtime(dataclasses.replace(row, **change))
+
+
 def test_changed_cache_stops_the_build(
     artifacts: Artifacts,
-    runtime_cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
     row = wheels.choose("3.11", None)
-    (place,) = (runtime_cache / "wheels").glob(f"{row.abi}-{row.onnxruntime}-*")
-    copy = tmp_path / "cache" / "wheels" / place.name
-    shutil.copytree(place, copy)
-    with open(copy / "onnxruntime" / "__init__.py", "ab") as stream:
-        stream.write(b"\n")
+    files = wheels.runtime(row)
     monkeypatch.setattr(wheels, "cache_folder", lambda: tmp_path / "cache")
+    files["onnxruntime/__init__.py"] += b"\n"
+    for name, data in files.items():
+        place = wheels.cached(row) / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
     with pytest.raises(WheelError, match="delete that folder and build again"):
         wheels.runtime(row)
     assert cli.main(["submission", "build", str(write_config(artifacts, tmp_path))]) == 1

@@ -11,40 +11,58 @@ CHECKPOINT = "checkpoint.safetensors"
 LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
 ARTIFACT = "artifact"
+MANIFEST = "manifest.json"  # of an artifact, whose folder holds a config.yaml too
 EVALUATION = "evaluation"
-RESULTS = (CHECKPOINT, METRICS, LOSS_PLOT, FORECAST_PLOT, ARTIFACT, EVALUATION)
+ARTIFACT_LAST = "artifact-last"  # of the last epoch, beside that of the best one
+# Removed in this order: while anything of a run is left, so is what tells that it is one.
+RESULTS = (LOSS_PLOT, FORECAST_PLOT, ARTIFACT, ARTIFACT_LAST, EVALUATION, METRICS, CHECKPOINT)
 
 
 class RunFolderError(Exception):
     """A run folder is missing, taken, or no run folder."""
 
 
-def claim(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make `output` ready for a run.
+def check_free(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise RunFolderError unless a run may be written to `output`; changes nothing.
 
-    A run that is there is kept with `resume`, removed with `overwrite`, and refused with
-    RunFolderError otherwise; so is a folder that holds anything but a run.
+    It may where nothing is there, and over a run with `resume` or `overwrite`.
     """
     if output.exists() and not output.is_dir():
         raise RunFolderError(f"{output} is a file; --output takes a folder")
-    output.mkdir(parents=True, exist_ok=True)
-    sweep(output)
-    present = sorted(path.name for path in output.iterdir())
+    present = sorted(path.name for path in output.iterdir()) if output.exists() else []
+    present = [name for name in present if ".tmp-" not in name]
     if not present:
         return
-    if CONFIG not in present:
-        raise RunFolderError(
-            f"{output} holds {', '.join(present[:3])} but no {CONFIG}, so it is no run; "
-            "choose another --output"
-        )
-    if overwrite:
-        for name in RESULTS:
-            remove(output / name)
-    elif not resume:
+    if not is_run(output):
+        what = "is an artifact" if MANIFEST in present else f"holds {', '.join(present[:3])}"
+        raise RunFolderError(f"{output} {what} and no run; choose another --output")
+    if not (resume or overwrite):
         raise RunFolderError(
             f"{output} holds a run: --resume continues it, --overwrite starts it anew, "
             "--output DIR writes elsewhere"
         )
+
+
+def claim(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make `output` ready for a run: what `check_free` lets `overwrite` replace is removed."""
+    check_free(output, resume=resume, overwrite=overwrite)
+    output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    if overwrite:
+        for name in RESULTS:
+            remove(output / name)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is that of a run, not that of an artifact or of anything else.
+
+    A run that was stopped before its first checkpoint holds a config.yaml alone.
+    """
+    if not (folder / CONFIG).is_file() or (folder / MANIFEST).exists():
+        return False
+    marks = {METRICS, CHECKPOINT}
+    names = {path.name for path in folder.iterdir() if ".tmp-" not in path.name}
+    return bool(names & marks) or names == {CONFIG}
 
 
 def sweep(folder: Path) -> None:
@@ -63,6 +81,8 @@ def remove(path: Path) -> None:
 
 def check(folder: Path) -> Path:
     """Return `folder` if it holds a run; raises RunFolderError otherwise."""
-    if not (folder / CONFIG).is_file():
-        raise RunFolderError(f"{folder} is no run folder: it holds no {CONFIG}")
+    if not is_run(folder):
+        artifact = (folder / MANIFEST).exists()
+        found = "it is an artifact" if artifact else f"it lacks {CONFIG} or {METRICS}"
+        raise RunFolderError(f"{folder} is no run folder: {found}")
     return folder

@@ -59,20 +59,20 @@ def train(
 ) -> Run:
     """Train `config` in the run folder `output` and return the best module.
 
-    Writes config.yaml, metrics.jsonl and checkpoint.safetensors; `trainer.runs` adds the plots and
-    the artifact. Raises RunFolderError for a folder that is taken, TrainingError for a run that
-    cannot go on, CheckpointError for a checkpoint that belongs to another config or other data.
+    Writes config.yaml, metrics.jsonl and checkpoint.safetensors, nothing before data and model are
+    known to be good; `trainer.pipeline` adds the plots and the artifact. Raises RunFolderError for
+    a folder that is taken, TrainingError for a run that cannot go on, CheckpointError for a
+    checkpoint that belongs to another config or other data.
     """
     console = console or Console()
     device = choose_device(config.training.device)
-    folder.claim(output, resume=resume, overwrite=overwrite)
+    folder.check_free(output, resume=resume, overwrite=overwrite)
     with deterministic(config.training.threads):
         dataset = load_dataset(config.data)
         saved = None
-        if (output / folder.CHECKPOINT).exists():
+        if resume and (output / folder.CHECKPOINT).exists():
             saved = checkpoint.load(output / folder.CHECKPOINT)
             check_same_run(saved, config, dataset)
-        write_file(output / folder.CONFIG, config.to_yaml().encode())
         module = build(config, dataset)
         fit_closed_form = getattr(module, "fit_closed_form", None)
         if saved is None and fit_closed_form is not None:
@@ -81,9 +81,14 @@ def train(
         trainer = Trainer(config, dataset, module, device)
         if saved is None:
             trainer.begin()
-            trainer.save(output)
         else:
             trainer.restore(saved)
+        # Data and model are good: from here on there is something to put in an old run's place.
+        folder.claim(output, resume=resume, overwrite=overwrite)
+        write_file(output / folder.CONFIG, config.to_yaml().encode())
+        if saved is None:
+            trainer.save(output)
+        else:
             write_metrics(trainer.history, output)
         trainer.run(output, console)
         return load_run(output, dataset=dataset)

@@ -16,7 +16,7 @@ from rich.console import Console
 from trainer import checkpoint, folder, scoring
 from trainer.checkpoint import CheckpointError
 from trainer.config import RunConfig, load_config
-from trainer.data import load_dataset
+from trainer.data import DataError, load_dataset
 from trainer.determinism import DeviceError, choose_device, deterministic, seed_everything
 from trainer.folder import RunFolderError
 from trainer.models import ModelError
@@ -172,11 +172,55 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     for way in ({"resume": True}, {"overwrite": True}, {}):
-        with pytest.raises(RunFolderError, match="so it is no run"):
+        with pytest.raises(RunFolderError, match=r"holds chapter\.txt and no run"):
             train(small(tmp_path), tmp_path / "thesis", console=QUIET, **way)
     assert files(tmp_path / "thesis") == {"chapter.txt": b"mine"}
     with pytest.raises(RunFolderError, match="is a file"):
         train(small(tmp_path), tmp_path / "thesis" / "chapter.txt", console=QUIET)
+
+
+@pytest.mark.parametrize("names", [["config.yaml", "manifest.json"], ["config.yaml", "model.py"]])
+def test_artifacts_and_folders_with_a_config_of_ones_own_are_left_alone(
+    tmp_path: Path, names: list[str]
+) -> None:
+    for name in (*names, "checkpoint.safetensors.tmp-1"):
+        (tmp_path / "mine" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("mine")
+    before = files(tmp_path / "mine")
+    for way in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(RunFolderError, match="and no run; choose another --output"):
+            train(small(tmp_path), tmp_path / "mine", console=QUIET, **way)
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        load_run(tmp_path / "mine")
+    assert files(tmp_path / "mine") == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [("model.name", "patchformer"), ("model.width", "30"), ("model.heads", "4")],
+        [("data.name", "array"), ("data.path", "none.npy"), ("data.rate", "100")],
+        [("training.objective", "cross_entropy")],
+    ],
+    ids=["model", "data", "objective"],
+)
+def test_a_run_is_replaced_only_by_one_that_can_begin(
+    tmp_path: Path, wrong: list[tuple[str, str]]
+) -> None:
+    run = tmp_path / "run"
+    text = (
+        "data: {name: synthetic, channels: 3, samples: 600}\ntraining: {device: cpu, epochs: 1}\n"
+    )
+    if wrong[0][0] == "data.name":
+        text = "data: {name: synthetic}\ntraining: {device: cpu, epochs: 1}\n"
+    with pytest.raises((DataError, ModelError, ScoringError)):
+        train(small(tmp_path, *wrong, text=text), run, console=QUIET)
+    assert not run.exists()
+    train(small(tmp_path, ("training.epochs", "1")), run, console=QUIET)
+    before = files(run)
+    with pytest.raises((DataError, ModelError, ScoringError)):
+        train(small(tmp_path, *wrong, text=text), run, overwrite=True, console=QUIET)
+    assert files(run) == before
 
 
 def test_early_stopping_counts_epochs_without_improvement(tmp_path: Path) -> None:

@@ -68,8 +68,10 @@ def read(path: Path) -> RunRecord:
 def find(name: str, root: Path) -> Path:
     """The run folder that a path, or a name below `root`, means; raises RunFolderError."""
     for candidate in (Path(name), root / name):
-        if (candidate / folder.CONFIG).is_file():
+        if folder.is_run(candidate):
             return candidate
+    if (Path(name) / folder.MANIFEST).is_file():
+        folder.check(Path(name))
     names = [path.name for path in folders(root)]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -78,7 +80,8 @@ def find(name: str, root: Path) -> Path:
 
 def folders(root: Path) -> list[Path]:
     """The run folders directly below `root`, by name."""
-    return sorted(path.parent for path in root.glob(f"*/{folder.CONFIG}"))
+    places = (path.parent for path in root.glob(f"*/{folder.CONFIG}"))
+    return sorted(path for path in places if folder.is_run(path))
 
 
 def config_text(run: RunRecord) -> str:

@@ -131,6 +131,22 @@ def test_find_by_path_by_name_and_by_nobody(tmp_path: Path) -> None:
         runs.find("x", tmp_path / "nowhere")
 
 
+def test_an_artifact_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkout holds demo/, an artifact with a config.yaml; a run may be called so too."""
+    monkeypatch.chdir(tmp_path)
+    for place in (Path("demo"), Path("runs/bare")):
+        place.mkdir(parents=True)
+        for name in ("config.yaml", "manifest.json"):
+            (place / name).write_text("{}")
+    with pytest.raises(RunFolderError, match="demo is no run folder: it is an artifact"):
+        runs.find("demo", Path("runs"))
+    run = make(Path("runs"), "demo", errors=[1.0], test=None)
+    assert runs.find("demo", Path("runs")) == run
+    assert runs.folders(Path("runs")) == [run]
+    with pytest.raises(RunFolderError, match="it is an artifact"):
+        runs.read(Path("demo"))
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [

@@ -30,6 +30,7 @@ from pydantic import (
 
 from submission import challenges
 from submission.errors import ConfigError
+from submission.source import SourceError, parse
 
 SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -87,13 +88,9 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Submi
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason})") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(f"{path}:{line}: no YAML: {problem}") from None
+        root, content = parse(text)
+    except SourceError as error:
+        raise ConfigError(f"{path}:{error.line}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}:1: must be keys and values, such as `challenge: …`")
     merged = {**content, **(overrides or {})}

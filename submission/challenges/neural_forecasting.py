@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from artifact import Manifest, TensorSpec
 from submission.challenges import Arrays, Challenge, RowShapes, TestSet
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class DataFile(BaseModel):

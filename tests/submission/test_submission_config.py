@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from submission import cli
-from submission.config import load_config
+from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,11 +72,69 @@ def test_overrides_win_and_models_merge_by_name(tmp_path: Path):
             ),
             r"data.x: no subject 'nobody' in channels \(affi, beignet\)",
         ),
+        (GOOD + "output: 2024-99-99\n", r"config.yaml:6: '2024-99-99' is a date; quote it"),
+        (GOOD + "models: {affi: c}\n", r"config.yaml:6: models: stands twice, first in line 3"),
+        (GOOD + "  affi: c\n", r"config.yaml:6: affi: stands twice, first in line 4"),
+        (GOOD + "output: a\0b\n", r"config.yaml:6: no YAML: holds the character 0x0"),
+        (GOOD + 'output: "a\\0b"\n', r"config.yaml:6: 'a\\x00b' holds what is no character"),
+        (GOOD + 'output: "\\ud800"\n', r"config.yaml:6: '\\ud800' holds what is no character"),
+        (GOOD + 'output: "\\Uffffffff"\n', r"config.yaml:6: no YAML: "),
+        (GOOD + f"output: {'9' * 5000}\n", r"config.yaml:6: '9{40}' is no int"),
+        (GOOD + f"output: 0x{'f' * 5000}\n", r"config.yaml:6: output: "),
+        (GOOD + "output: !!int ''\n", r"config.yaml:6: '' is no int"),
+        (GOOD + "output: !!bool maybe\n", r"config.yaml:6: 'maybe' is no bool"),
+        (GOOD + "output: !!python/name:os.system\n", r"yaml:6: the tag 'python/name:os.system' is"),
+        (GOOD + "python: &p ['3.11']\noutput: *p\n", r"config.yaml:7: alias \*p: write the value"),
+        (GOOD + "<<: {python: ['3.11']}\n", r"config.yaml:6: the tag 'merge' is not supported"),
+        (GOOD + "1: 2\n", r"config.yaml:6: a key must be text, is 1; quote it"),
+        (GOOD + "? [a]\n: 2\n", r"config.yaml:6: a key must be text"),
+        (GOOD + "---\na: b\n", r"config.yaml:6: no YAML: but found another document"),
+        ("[" * 5000, r"config.yaml:1: is nested too deeply"),
+        ("", r"config.yaml:1: must be keys and values"),
+        ("# " + "x" * 1_000_000, r"config.yaml:1: is longer than"),
+        (
+            GOOD.replace("_forecasting\n", f"_forecasting\n  steps: 0x{'f' * 5000}\n"),
+            r"config.yaml:3: challenge.steps: .*less than or equal to",
+        ),
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, message: str):
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
+
+
+WORDS = (
+    "challenge models python output channels data file 3.10 2024-99-99 0x1f 1:30 1e999 .inf ~ yes "
+    '!!int !!set !x &a *a << [ ] { } : - ? | > \' "\\0" "\\Uffffffff" --- % \0'
+)
+PIECES = st.sampled_from([*GOOD.splitlines(), *WORDS.split()])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.text()
+KEYS = st.sampled_from(list(SubmissionConfig.model_fields)) | SCALARS
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+TEXTS = (
+    st.text()
+    | st.lists(PIECES | st.text(max_size=3), max_size=12).map(" ".join)
+    | st.lists(PIECES | st.text(max_size=3), max_size=8).map(lambda p: GOOD + "\n".join(p))
+    | VALUES.map(yaml.safe_dump)
+    | st.dictionaries(KEYS, VALUES, max_size=4).map(lambda more: GOOD + yaml.safe_dump(more))
+)
+
+
+@given(text=TEXTS)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_a_configuration_or_is_refused_with_its_place(tmp_path: Path, text: str):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        load_config(path)
+    except ConfigError as error:
+        said = str(error)
+    else:
+        return
+    assert re.match(r".*config\.yaml:(\d+: | cannot be read )", said)
+    said.encode()
 
 
 @pytest.mark.parametrize(

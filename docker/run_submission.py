@@ -25,7 +25,10 @@ def main(
     inputs: str = "/app/input_data",
     predictions: str = "/predictions",
 ) -> int:
-    """0 when every set of INPUT was predicted; 2 for a missing zip, or when INPUT holds no set."""
+    """0 when every set of INPUT was predicted; 2 for a missing zip, or when INPUT holds no set.
+
+    Also 2 for a zip that names files outside INPUT and PREDICTIONS.
+    """
     import drive
 
     if not os.path.isfile(archive):
@@ -37,6 +40,10 @@ def main(
         shutil.copytree(submission, output)
         with open(os.path.join(submission, "submission.json"), encoding="utf-8") as stream:
             plan = json.load(stream)
+        for entry in plan["sets"]:
+            for name in (entry["input"], entry["output"]):
+                if os.path.basename(name) != name:
+                    return complain(f"{archive}: submission.json: {name!r} is no plain file name")
         wanted = [entry["input"] for entry in plan["sets"]]
         plan["sets"] = [
             entry for entry in plan["sets"] if os.path.isfile(os.path.join(inputs, entry["input"]))

@@ -11,7 +11,6 @@ Relative paths start at the current directory.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,10 +28,9 @@ from pydantic import (
 )
 
 from submission import challenges
+from submission.challenges import Name
 from submission.errors import ConfigError
 from submission.source import SourceError, parse
-
-SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def _quoted(value: object) -> object:
@@ -55,7 +53,7 @@ class SubmissionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     challenge: str
     settings: SerializeAsAny[BaseModel]
-    models: dict[str, Path] = Field(min_length=1)
+    models: dict[Name, Path] = Field(min_length=1)
     python: tuple[Version, ...] = Field(default=("3.10", "3.11"), min_length=1)
     onnxruntime: Version | None = None
     output: Path = Path("submission.zip")
@@ -66,14 +64,6 @@ class SubmissionConfig(BaseModel):
         if "challenge" not in info.data:
             return BaseModel()
         return challenges.get(info.data["challenge"]).settings.model_validate(value)
-
-    @field_validator("models")
-    @classmethod
-    def _names(cls, value: dict[str, Path]) -> dict[str, Path]:
-        for name in value:
-            if not SUBJECT.fullmatch(name):
-                raise ValueError(f"{name!r} is no name: letters, digits, - and _ are")
-        return value
 
 
 def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> SubmissionConfig:
@@ -116,7 +106,8 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Submi
 
 
 def _complaint(path: Path, root: yaml.Node | None, error: Any) -> str:
-    place = tuple("challenge" if part == "settings" else part for part in error["loc"])
+    parts = (part for part in error["loc"] if part != "[key]")
+    place = tuple("challenge" if part == "settings" else part for part in parts)
     keys = ".".join(str(part) for part in place)
     text = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":

@@ -6,17 +6,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from artifact.manifest import canonical_json
 from submission import challenges
-from submission.challenges import Challenge, TestSet
+from submission.challenges import Challenge, Name, TestSet, plain_file
 from submission.errors import ArchiveError, ConfigError
 
 FILE = "submission.json"
 SCHEMA = 1
+
+
+class _Runtime(BaseModel):
+    onnxruntime: str
+    python: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    tree_sha256: str
+
+
+# What stands in a zip comes from anyone, and its names become paths here.
+_ARTIFACTS = TypeAdapter(dict[Name, str])
+_RUNTIMES = TypeAdapter(dict[Name, _Runtime])
+ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError)
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,23 @@ def read(folder: Path) -> Contents:
         found = Contents(
             challenge,
             challenge.settings.model_validate(value["settings"]),
-            dict(value["artifacts"]),
-            dict(value["runtimes"]),
+            _ARTIFACTS.validate_python(value["artifacts"]),
+            {abi: dict(r) for abi, r in _RUNTIMES.validate_python(value["runtimes"]).items()},
         )
+        _refuse_strangers(found)
         written = found.to_json()
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, ConfigError) as error:
+    except ERRORS as error:
         raise ArchiveError(f"{FILE} is not what this version writes ({error}); {rebuild}") from None
     if json.loads(written) != value:
         raise ArchiveError(f"{FILE} is not what this version writes; {rebuild}")
     return found
+
+
+def _refuse_strangers(found: Contents) -> None:
+    """Raise ValueError where an artifact is missing, or a file lies outside its folder."""
+    subjects = found.challenge.subjects(found.settings, found.artifacts)
+    if set(subjects) != set(found.artifacts):
+        raise ValueError(f"the challenge has the subjects {', '.join(subjects)}")
+    for entry in found.sets:
+        plain_file(entry.input)
+        plain_file(entry.output)

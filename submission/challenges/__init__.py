@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from artifact import Manifest
 from submission.errors import ConfigError
@@ -24,6 +25,26 @@ Arrays = Mapping[str, Array]
 RowShapes = dict[str, tuple[int | None, ...]]
 Call = Literal["array", "mapping"]
 ARRAY_KEY = "arr_0"  # what numpy.savez calls an array without a name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def plain_name(text: str) -> str:
+    """`text`, where it may become part of a file's name; else ValueError."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no name: letters, digits, - and _ are")
+    return text
+
+
+def plain_file(text: str) -> str:
+    """`text`, where it names a file of one folder, never one elsewhere; else ValueError."""
+    if not _FILE.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no file name: letters, digits, -, _ and . are")
+    return text
+
+
+Name = Annotated[str, AfterValidator(plain_name)]
+FileName = Annotated[str, AfterValidator(plain_file)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artifact import Manifest, TensorSpec
-from submission.challenges import Arrays, Challenge, RowShapes, TestSet
+from submission.challenges import Arrays, Challenge, FileName, Name, RowShapes, TestSet
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -22,7 +22,7 @@ class DataFile(BaseModel):
     """A test set: its file in the challenge's input folder, and whose recording it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    file: str
+    file: FileName
     subject: str
 
 
@@ -43,11 +43,11 @@ class Settings(BaseModel):
     """Sizes and files of the challenge; the defaults are the published ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    channels: dict[str, Count] = {"affi": 239, "beignet": 89}
+    channels: dict[Name, Count] = {"affi": 239, "beignet": 89}
     steps: Count = 20
     observed: Count = 10
     features: Count = 9
-    data: dict[str, DataFile] | None = None
+    data: dict[Name, DataFile] | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -53,7 +53,7 @@ def test_overrides_win_and_models_merge_by_name(tmp_path: Path):
         (GOOD + "python: [3.10]\n", r"config.yaml:6: python.0: 3.1 is a number.*quotes"),
         (GOOD + "colour: red\n", r"config.yaml:6: colour: unknown key.*known: challenge, models"),
         (GOOD.replace("forecasting", "forecastin"), r"yaml:2: no challenge.*mean 'neural_forec"),
-        (GOOD.replace("beignet: b", "../x: b"), r"yaml:3: models: '../x' is no name"),
+        (GOOD.replace("beignet: b", "../x: b"), r"yaml:5: models.../x: '../x' is no name"),
         ("challenge: generic\n", r"config.yaml:1: models: Field required"),
         ("models: {a: b}\n", r"config.yaml:1: challenge.name: must name one of generic"),
         ("challenge: [\n", r"config.yaml:2: no YAML"),
@@ -71,6 +71,23 @@ def test_overrides_win_and_models_merge_by_name(tmp_path: Path):
                 "_forecasting\n", "_forecasting\n  data: {x: {file: x.npz, subject: nobody}}\n"
             ),
             r"data.x: no subject 'nobody' in channels \(affi, beignet\)",
+        ),
+        (
+            GOOD.replace(
+                "_forecasting\n",
+                "_forecasting\n  data: {/../../../escaped: {file: x.npz, subject: affi}}\n",
+            ),
+            r"config.yaml:3: challenge.data./../../../escaped: '/../../../escaped' is no name",
+        ),
+        (
+            GOOD.replace(
+                "_forecasting\n", "_forecasting\n  data: {x: {file: ../x.npz, subject: affi}}\n"
+            ),
+            r"config.yaml:3: challenge.data.x.file: '../x.npz' is no file name",
+        ),
+        (
+            GOOD.replace("_forecasting\n", "_forecasting\n  channels: {../x: 5}\n"),
+            r"config.yaml:3: challenge.channels.../x: '../x' is no name",
         ),
         (GOOD + "output: 2024-99-99\n", r"config.yaml:6: '2024-99-99' is a date; quote it"),
         (GOOD + "models: {affi: c}\n", r"config.yaml:6: models: stands twice, first in line 3"),

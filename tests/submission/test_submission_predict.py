@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from submission_helpers import CHANNELS, Artifacts, with_predict
+from submission_helpers import CHANNELS, Artifacts, bend, members, with_predict
 
 import artifact
+from artifact.manifest import canonical_json
 from submission import cli
 
 
@@ -79,6 +84,81 @@ def test_nothing_is_written_when_one_answer_is_wrong(
     )
     assert predict(bent, data, tmp_path / "out") == 1
     assert "beignet_private_2: forecast holds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def escaped(value: dict) -> None:
+    data = {"/../../../escaped": {"file": "test_data_affi_masked.npz", "subject": "affi"}}
+    value["settings"]["data"] = data
+    entry = value["sets"][0] | {"name": "/../../../escaped"}
+    value["sets"] = [entry | {"output": "test_/../../../escaped.predictions.npz"}]
+
+
+def file_elsewhere(value: dict) -> None:
+    data = {"affi": {"file": "../data/test_data_affi_masked.npz", "subject": "affi"}}
+    value["settings"]["data"] = data
+    value["sets"] = [value["sets"][0] | {"input": data["affi"]["file"]}]
+
+
+def runtime_elsewhere(value: dict) -> None:
+    value["runtimes"]["../vendor/cp311"] = value["runtimes"].pop("cp311")
+
+
+def python_elsewhere(value: dict) -> None:
+    value["runtimes"]["cp311"]["python"] = "/../../bin/python3.11"
+
+
+def artifact_missing(value: dict) -> None:
+    del value["artifacts"]["affi"]
+
+
+@pytest.mark.parametrize(
+    "change", [escaped, file_elsewhere, runtime_elsewhere, python_elsewhere, artifact_missing]
+)
+def test_hostile_names_in_a_zip_are_refused(
+    small_zip: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change
+):
+    def rewrite(content: bytes) -> bytes:
+        value = json.loads(content)
+        change(value)
+        return canonical_json(value)
+
+    bent = bend(small_zip, tmp_path / "bent.zip", {"submission.json": rewrite})
+    before = sorted(tmp_path.rglob("*"))
+    assert predict(bent, data, tmp_path / "a" / "b" / "c" / "out") == 1
+    assert "submission.json is not what this version writes (" in capsys.readouterr().err
+    assert cli.main(["submission", "check", str(bent), "--python", "3.11"]) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_artifact_name_of_a_zip_that_leaves_its_folder(
+    decoder_zip: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = members(decoder_zip)["submission.json"].decode()
+    text = text.replace('"decoder', '"../decoder')
+    bent = bend(decoder_zip, tmp_path / "bent.zip", {"submission.json": text.encode()})
+    assert predict(bent, data, tmp_path / "out") == 1
+    assert "'../decoder' is no name" in capsys.readouterr().err
+
+
+def test_the_image_refuses_files_elsewhere(small_zip: Path, data: Path, tmp_path: Path):
+    root = Path(__file__).resolve().parents[2]
+    drive = root / "submission" / "templates" / "drive.py.template"
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "drive.py").write_bytes(drive.read_bytes())
+
+    def rewrite(content: bytes) -> bytes:
+        return content.replace(b'"test_affi.predictions', b'"../test_affi.predictions')
+
+    bent = bend(small_zip, tmp_path / "bent.zip", {"submission.json": rewrite})
+    done = subprocess.run(
+        [sys.executable, root / "docker" / "run_submission.py", bent, data, tmp_path / "out"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "library")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "'../test_affi.predictions.npz' is no plain file name" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from trainer.progress import plain_console
 
 if TYPE_CHECKING:
     from trainer.registry import Registry
@@ -73,15 +76,17 @@ def _train(argv: list[str]) -> int:
     output = options.output or RUNS / config.name
     from trainer.pipeline import train_and_export
 
-    console = Console()
+    console = plain_console()
     try:
         run = train_and_export(
             config, output, resume=options.resume, overwrite=options.overwrite, console=console
         )
     except KeyboardInterrupt:
-        words = [str(options.config), *(f"--{key} {value}" for key, value in overrides)]
-        words += [f"--output {options.output}"] if options.output else []
-        command = " ".join(["axonnx train", *words, "--resume"])
+        words = ["axonnx", "train", str(options.config)]
+        for key, value in overrides:
+            words += [f"--{key}={value}"] if value.startswith("--") else [f"--{key}", value]
+        words += ["--output", str(options.output)] if options.output else []
+        command = shlex.join([*words, "--resume"])
         print(f"axonnx: interrupted; to go on: {command}", file=sys.stderr)
         return INTERRUPTED
     table = Table("", "validation", "test", title=f"{config.name}, epoch {run.metrics['epoch']}")
@@ -89,12 +94,15 @@ def _train(argv: list[str]) -> int:
         scores = (run.metrics[f"{part}_{name}"] for part in ("validation", "test"))
         table.add_row(name, *(f"{score:.5g}" for score in scores))
     console.print(table)
+    artifact = output / "artifact"
     _next(
         console,
-        f"axonnx serve {output / 'artifact'}",
-        f"axonnx evaluate {output / 'artifact'}",
-        "axonnx submission build configs/submissions/single.yaml "
-        f"--model main={output / 'artifact'}",
+        ["axonnx", "serve", artifact],
+        ["axonnx", "evaluate", artifact],
+        [
+            *("axonnx", "submission", "build", "configs/submissions/single.yaml"),
+            *("--model", f"main={artifact}"),
+        ],
     )
     return 0
 
@@ -134,24 +142,26 @@ def _runs(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     from trainer import runs
 
-    console = Console()
+    console = plain_console()
     if options.word == "list":
         found = runs.folders(options.root)
         if not found:
-            console.print(f"no runs below {options.root}; `axonnx train CONFIG` makes one")
+            console.print(
+                f"no runs below {options.root}; `axonnx train CONFIG` makes one", soft_wrap=True
+            )
         else:
             console.print(runs.list_table([runs.read(path) for path in found]))
         return 0
     records = [runs.read(runs.find(name, options.root)) for name in options.runs]
     if options.word == "show":
-        console.print(records[0].folder, highlight=False)
-        console.print(runs.config_text(records[0]), highlight=False, markup=False)
+        console.print(str(records[0].folder), soft_wrap=True)
+        console.print(runs.config_text(records[0]))
         console.print(runs.show_table(records[0]))
         console.print(runs.compare_table(records))
         return 0
     console.print(runs.compare_table(records))
     path = runs.compare_plot(records, options.output or options.root / "compare.png")
-    console.print(f"held-out curves: {path}", highlight=False)
+    console.print(f"held-out curves: {path}", soft_wrap=True)
     return 0
 
 
@@ -175,7 +185,7 @@ def _evaluate(argv: list[str]) -> int:
     from trainer.config import load_config
     from trainer.evaluation import evaluate
 
-    console = Console()
+    console = plain_console()
     config = load_config(options.config, []) if options.config else None
     output = options.output or options.artifacts[0].resolve().parent / folder.EVALUATION
     found = evaluate(
@@ -183,7 +193,7 @@ def _evaluate(argv: list[str]) -> int:
     )
     console.print(report.table(found))
     for name in ("report.json", "report.md", "report.png"):
-        console.print(f"  {output / name}", highlight=False, soft_wrap=True)
+        console.print(f"  {output / name}", soft_wrap=True)
     return 0
 
 
@@ -211,9 +221,9 @@ def _import_legacy(argv: list[str]) -> int:
     path = import_legacy(
         options.weights, options.statistics, options.output, options.output_units, options.name
     )
-    console = Console()
-    console.print(f"{path} answers in {options.output_units} units", highlight=False)
-    _next(console, f"axonnx verify {path}", f"axonnx serve {path}")
+    console = plain_console()
+    console.print(f"{path} answers in {options.output_units} units", soft_wrap=True)
+    _next(console, ["axonnx", "verify", path], ["axonnx", "serve", path])
     return 0
 
 
@@ -244,11 +254,17 @@ def _export(argv: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, or its name below runs/")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="a new folder (default: artifact/ in RUN, artifact-last/ for --checkpoint last)",
+    )
     options = parser.parse_args(argv)
     from trainer import runs
     from trainer.export import export_run
 
-    print(export_run(runs.find(options.run, RUNS), options.checkpoint))
+    print(export_run(runs.find(options.run, RUNS), options.checkpoint, options.output))
     return 0
 
 
@@ -276,12 +292,12 @@ def _datasets(argv: list[str]) -> int:
 def _catalog(registry: Registry, name: str | None) -> int:
     from trainer import catalog
 
-    console = Console()
+    console = plain_console()
     if name is None:
         console.print(catalog.names_table(registry))
         return 0
     console.print(catalog.settings_table(registry, name))
-    console.print(catalog.purpose(registry, name), highlight=False, markup=False, soft_wrap=True)
+    console.print(catalog.purpose(registry, name), soft_wrap=True)
     return 0
 
 
@@ -336,10 +352,10 @@ def _there(text: str) -> Path:
     return path
 
 
-def _next(console: Console, *commands: str) -> None:
+def _next(console: Console, *commands: Sequence[object]) -> None:
     console.print("next:")
-    for command in commands:
-        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+    for words in commands:
+        console.print(f"  {shlex.join(map(str, words))}", soft_wrap=True)
 
 
 def _parser(word: str, description: str, example: str) -> argparse.ArgumentParser:

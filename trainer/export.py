@@ -106,11 +106,14 @@ def export_run(run: Path, checkpoint: str = "best", output: Path | None = None) 
     """Rebuild a run's model through the registry and write its artifact; returns its folder.
 
     `checkpoint` is "best", whose bytes are those that training itself exported, or "last";
-    `output` defaults to `run`/artifact. Raises RunFolderError, ConfigError, CheckpointError,
-    ExportError.
+    `output` is a new folder and defaults to `run`/artifact, or `run`/artifact-last.
+    Raises RunFolderError, ConfigError, CheckpointError, ExportError, FileExistsError.
     """
+    if output is not None and output.exists():
+        raise FileExistsError(f"{output} exists; choose another --output")
     loaded = load_run(run, checkpoint)
-    destination = output or run / folder.ARTIFACT
+    own = folder.ARTIFACT if checkpoint == "best" else folder.ARTIFACT_LAST
+    destination = output or run / own
     return export_artifact(
         loaded.module, loaded.dataset, loaded.config, loaded.metrics, destination
     )

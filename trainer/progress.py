@@ -11,6 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 
+def plain_console() -> Console:
+    """A console that shows texts as they are: a path may hold [brackets] or :colons:."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 class Progress:
     """Progress over `total` optimizer steps; use it as a context manager around the epochs.
 

@@ -213,6 +213,7 @@ def test_an_artifact_of_every_model_loads_and_says_what_it_is(made, name):
         "torch",
         "onnx",
         "onnxscript",
+        "scipy",
         "onnxruntime",
         "numpy",
         "safetensors",

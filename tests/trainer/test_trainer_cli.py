@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -70,7 +71,13 @@ def test_from_config_to_artifact_and_back(
     assert files(run) == found
 
     assert axonnx("export", "small") == 0
-    assert files(run) == found
+    assert axonnx("export", "small", "--checkpoint", "last") == 0
+    assert axonnx("export", "small", "--checkpoint", "last", "--output", "elsewhere/a") == 0
+    last = {f"artifact-last/{name}": data for name, data in files(Path("elsewhere/a")).items()}
+    assert files(run) == {**found, **last}
+    capsys.readouterr()
+    assert axonnx("export", "small", "--output", "elsewhere/a") == 2
+    assert "elsewhere/a exists" in capsys.readouterr().err
     assert axonnx("runs", "list") == 0
     assert axonnx("runs", "show", "small") == 0
     assert axonnx("runs", "compare", "small", "runs/small") == 0
@@ -260,6 +267,35 @@ def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     command = f"axonnx {' '.join(words)} --resume"
     assert err.strip().endswith(f"to go on: {command}")
     assert "Traceback" not in err
+
+
+def test_the_resume_command_can_be_pasted(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train_and_export", stopped)
+    words = ["train", str(config), "--model.hidden_size", " 4 ", "--output", "my runs/it's"]
+    assert axonnx(*words) == 130
+    said = capsys.readouterr().err.partition("to go on: ")[2]
+    assert shlex.split(said) == ["axonnx", *words, "--resume"]
+
+
+@pytest.mark.parametrize("name", ["x[/y]", "x[old]", "x:dog:", "it's here"])
+def test_paths_are_printed_as_they_are(
+    name: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert axonnx("runs", "list", "--root", name) == 0
+    assert f"no runs below {name};" in capsys.readouterr().out
+    run = Path(name.replace("/", "")) / name.replace("/", "")
+    assert axonnx("train", config, "--training.epochs", 1, "--output", run) == 0
+    assert f"  axonnx serve {shlex.quote(f'{run}/artifact')}\n" in capsys.readouterr().out
+    for words in (("list",), ("show", run), ("compare", run)):
+        assert axonnx("runs", *words, "--root", run.parent) == 0
+        assert run.name in capsys.readouterr().out
+    assert axonnx("evaluate", run / "artifact") == 0
+    assert f"/{run}/evaluation/report.md" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)

@@ -1,6 +1,7 @@
 """Every error answer has one body: `{"error", "type", "field", "request_id"}`.
 
 RequestError             400 invalid_request
+├── MalformedRequest     400 malformed_request       what came is no HTTP
 ├── MalformedBody        400 malformed_body
 ├── InvalidInput         400 invalid_input           `field` names the input
 ├── NotFound             404 not_found
@@ -32,6 +33,12 @@ class RequestError(Exception):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class MalformedRequest(RequestError):
+    """What came over the connection cannot be read as HTTP."""
+
+    kind = "malformed_request"
 
 
 class MalformedBody(RequestError):

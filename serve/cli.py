@@ -15,6 +15,7 @@ import uvicorn
 from artifact import ArtifactError, Model, load
 from artifact.providers import CHOICES
 from serve.app import create_app
+from serve.protocol import Protocol
 from serve.settings import PREFIX, Settings, SettingsError, read_settings
 
 BACKLOG = 2048
@@ -79,6 +80,7 @@ def serve(models: dict[str, Model], settings: Settings, listener: socket.socket)
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         server_header=False,
+        http=Protocol,
         ws="none",
     )
     # uvicorn hands the signal on once it has stopped.
@@ -106,8 +108,12 @@ def _refuse_missing(paths: Sequence[Path]) -> None:
     if not paths:
         raise SettingsError(f"no artifact: name its folder or zip, or set {PREFIX}MODELS")
     for path in paths:
-        if not path.exists():
-            raise SettingsError(f"{path}: no such file or folder")
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise SettingsError(f"{path}: no such file or folder") from None
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}") from None
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -79,6 +80,20 @@ def test_wrong_arguments_end_with_2(main: Main, tmp_path: Path, forecaster: Path
         text = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
         one_line(main(forecaster, "--port", port), 2, text)
     one_line(main(forecaster, AXONNX_SLOTS="0"), 2, "AXONNX_SLOTS: Input should be greater")
+
+
+def test_paths_that_cannot_be_looked_at_end_with_2(main: Main, tmp_path: Path) -> None:
+    one_line(main("n" * 300), 2, "File name too long")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    user = os.geteuid()
+    if user == 0:  # who may look everywhere
+        os.seteuid(65534)
+    try:
+        result = main(closed / "artifact")
+    finally:
+        os.seteuid(user)
+    one_line(result, 2, "Permission denied")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from artifact.batching import BATCH_SIZES
 
 PREFIX = "AXONNX_"
+# Read by the trainer and by compose.yaml, which may share an environment with the service.
+OTHERS = frozenset(
+    PREFIX + name for name in ("DATA", "ARTIFACT", "USER", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
+)
 Provider = Literal["cpu", "cuda", "auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -42,7 +47,10 @@ class Settings(BaseSettings):
         description="`cpu`, `cuda`, or `auto` (CUDA where it starts); never a silent fallback",
     )
     max_rows: int = Field(
-        BATCH_SIZES[-1], ge=1, description="rows run at a time; bounds the memory of one run"
+        BATCH_SIZES[-1],
+        ge=1,
+        le=BATCH_SIZES[-1],
+        description=f"rows run at a time, 1 to {BATCH_SIZES[-1]}; bounds the memory of one run",
     )
     slots: int = Field(
         default_factory=processors,
@@ -80,8 +88,12 @@ class Settings(BaseSettings):
 def read_settings(**flags: object) -> Settings:
     """Settings from the environment, overridden by the flags that are not None.
 
-    Raises SettingsError with one line per wrong setting.
+    Raises SettingsError with one line per wrong setting, a misspelt variable among them.
     """
+    if strangers := [name for name in sorted(os.environ) if _is_stranger(name)]:
+        raise SettingsError(
+            "\n".join(f"{name}: no such setting{_hint(name)}" for name in strangers)
+        )
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]
@@ -92,6 +104,24 @@ def read_settings(**flags: object) -> Settings:
             source = f"--{name}" if name in given else f"{PREFIX}{name.upper()}"
             lines.append(f"{source}: {fault['msg']}; given: {fault['input']!r}")
         raise SettingsError("\n".join(lines)) from None
+
+
+def _names() -> list[str]:
+    return [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+
+
+def _is_stranger(name: str) -> bool:
+    """Whether a variable carries our prefix and nothing reads it."""
+    upper = name.upper()  # as pydantic-settings reads the environment
+    return upper.startswith(PREFIX) and upper not in {*_names(), *OTHERS}
+
+
+def _hint(name: str) -> str:
+    known = list(Settings.model_fields)
+    near = difflib.get_close_matches(name[len(PREFIX) :].lower(), known, 1)
+    if near:
+        return f"; did you mean {PREFIX}{near[0].upper()}?"
+    return f"; there are {', '.join(_names())}"
 
 
 def settings_table() -> str:

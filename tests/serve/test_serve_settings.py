@@ -35,6 +35,29 @@ def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "'cpu', 'cuda' or 'auto'" in lines[2]
 
 
+def test_misspelt_variables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXONNX_PROVDER", "cuda")
+    monkeypatch.setenv("axonnx_gibberish", "1")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    first, second = str(caught.value).splitlines()
+    assert first == "AXONNX_PROVDER: no such setting; did you mean AXONNX_PROVIDER?"
+    assert second.startswith("axonnx_gibberish: no such setting; there are AXONNX_MODELS, AXONNX_H")
+
+
+def test_variables_of_the_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "ARTIFACT", "USER", "SUBMISSION", "TEST_DATA", "PREDICTIONS"):
+        monkeypatch.setenv(f"AXONNX_{name}", "x")
+    monkeypatch.setenv("axonnx_port", "9003")
+    assert read_settings().port == 9003
+
+
+def test_more_rows_than_the_largest_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXONNX_MAX_ROWS", "17")
+    with pytest.raises(SettingsError, match=r"AXONNX_MAX_ROWS: .*less than or equal to 16"):
+        read_settings()
+
+
 def test_the_table_has_every_setting() -> None:
     table = settings_table()
     for name, field in Settings.model_fields.items():

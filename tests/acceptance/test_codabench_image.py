@@ -49,7 +49,7 @@ def build_image(tag: str, context: Path, *options: str) -> str:
 @pytest.fixture(scope="module")
 def image() -> str:
     if shutil.which("docker") is None or docker("info").returncode:
-        pytest.skip("no Docker engine")
+        pytest.fail("no Docker engine answers; start one, or leave out the marker `docker`")
     return build_image("axonnx-codabench:test", ROOT)
 
 

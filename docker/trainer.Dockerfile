@@ -1,7 +1,9 @@
 # The trainer: torch and all of axonnx's commands but `serve` and `submission`.
 #
 #   docker build -f docker/trainer.Dockerfile -t axonnx-trainer .
-#   docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" axonnx-trainer train configs/demo.yaml
+#   docker run --rm -v "$PWD:/work" axonnx-trainer train configs/demo.yaml
+#
+# It works in /work, as the owner of what is mounted there, so that runs/ is not root's.
 #
 # It trains on the CPU, and on an NVIDIA GPU with `--gpus all`: torch brings its CUDA libraries, which
 # make up most of the image (about 3 GB to download).
@@ -22,12 +24,13 @@ FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin axonnx
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/axonnx /opt/axonnx
+COPY docker/as-owner /usr/local/bin/as-owner
+RUN install --directory --owner=10001 --group=10001 /work
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
+    HOME=/tmp \
     AXONNX_DATA=/data
-USER 10001:10001
 WORKDIR /work
-ENTRYPOINT ["python", "/opt/axonnx/axonnx.py"]
+ENTRYPOINT ["as-owner", "python", "/opt/axonnx/axonnx.py"]
 CMD ["--help"]

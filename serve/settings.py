@@ -15,7 +15,7 @@ from artifact.batching import BATCH_SIZES
 PREFIX = "AXONNX_"
 # Read by the trainer and by compose.yaml, which may share an environment with the service.
 OTHERS = frozenset(
-    PREFIX + name for name in ("DATA", "ARTIFACT", "USER", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
+    PREFIX + name for name in ("DATA", "ARTIFACT", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
 )
 Provider = Literal["cpu", "cuda", "auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]

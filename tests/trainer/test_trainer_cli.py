@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from server_process import running
 
+import artifact
 import axonnx as axonnx_main
+from artifact.arrays import decode_npz, encode_npz
 from trainer import cli, pipeline
 from trainer.config import load_config
 
@@ -251,7 +254,8 @@ def test_a_package_without_metadata_is_no_missing_extra(
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     """A real SIGINT; the printed command then finishes the run."""
-    words = ["train", str(config), "--training.epochs", "400", "--training.patience", "400"]
+    many = "100000"
+    words = ["train", str(config), "--training.epochs", many, "--training.patience", many]
     process = subprocess.Popen(
         [*AXONNX, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -300,20 +304,42 @@ def test_paths_are_printed_as_they_are(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_config_is_whole(path: Path) -> None:
-    config = load_config(path, [])
+    asked_for = [("data.rate", "250")] if path.stem == "array" else []
+    config = load_config(path, asked_for)
     assert config.name == path.stem
+    assert config.model.get("output_units", "raw") == "raw"
     again = Path(path).read_text()
     assert f"configs/{path.name}" in again, "it says how to run it"
 
 
-def test_a_recording_of_ones_own(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """configs/array.yaml with a file, down to the artifact's channel names and unit."""
+def test_the_rate_of_ones_own_recording_is_asked_for(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("mine.npy", np.zeros((800, 3)))
+    assert axonnx("train", ROOT / "configs" / "array.yaml", "--data.path", "mine.npy") == 2
+    assert "data.rate: is missing" in capsys.readouterr().err
+
+
+def test_a_recording_of_ones_own_down_to_a_served_forecast(config: Path, tmp_path: Path) -> None:
+    """configs/array.yaml with a file: channel count, unit and rate of the artifact, same bytes."""
     values = np.random.default_rng(0).normal(size=(800, 3)).cumsum(axis=0)
     np.save("mine.npy", values)
-    words = ["--data.path", "mine.npy", "--data.unit", "mV", "--model.name", "linear"]
-    assert axonnx("train", ROOT / "configs" / "array.yaml", *words) == 0
-    manifest = json.loads(Path("runs/array/artifact/manifest.json").read_text())
-    assert manifest["outputs"][0]["unit"] == "mV"
-    assert manifest["config"]["data"]["path"] == "mine.npy"
-    assert manifest["metrics"]["test_mse"] > 0
-    assert "mV" not in capsys.readouterr().err
+    words = ["--data.path", "mine.npy", "--data.unit", "mV", "--data.rate", "100"]
+    assert axonnx("train", ROOT / "configs" / "array.yaml", *words, "--model.name", "linear") == 0
+    folder = Path("runs/array/artifact")
+    model = artifact.load(folder)
+    assert model.manifest.outputs[0].unit == "mV"
+    assert model.manifest.config["data"]["path"] == "mine.npy"
+    assert model.manifest.provenance["data"]["rate_hz"] == 100
+    assert model.manifest.metrics["test_mse"] > 0
+    neural = np.stack([values[start : start + 20, :, None] for start in range(0, 640, 20)])
+    neural = neural.astype(np.float32)
+    want = model.predict({"neural": neural})["forecast"]
+    with running(tmp_path, folder) as server:
+        answer = server.client.post(
+            "/predict",
+            content=encode_npz({"neural": neural}),
+            headers={"Content-Type": "application/x-npz", "Accept": "application/x-npz"},
+        )
+    assert answer.headers["X-Artifact-Id"] == model.id
+    assert decode_npz(answer.content)["forecast"].tobytes() == want.tobytes()

@@ -216,33 +216,43 @@ def of_module(module: torch.nn.Module, windows: Windows) -> Predict:
     return predict
 
 
-def draw_example(dataset: Dataset, predict: Predict, destination: Path, title: str) -> Path:
-    """Draw what a model answers on the test part.
+def examples(windows: Windows) -> Batch:
+    """Some windows, evenly spread over a part."""
+    places = np.linspace(0, len(windows) - 1, EXAMPLES).round().astype(np.int64)
+    return windows.batch(np.unique(places))
+
+
+def draw_example(
+    dataset: Dataset, predictors: Mapping[str, Predict], destination: Path, title: str
+) -> Path:
+    """Draw what models answer on the test part; the first one's answers choose what is shown.
 
     Forecast: the window with the median error among some of them, beside persistence; decode: the
-    confusion matrix.
+    first model's confusion matrix.
     """
     windows = dataset.test
     if dataset.task == "decode":
-        scores = score_decode(predict, dataset, np.ones(1))
+        scores = score_decode(next(iter(predictors.values())), dataset, np.ones(1))
         shown = {"accuracy": scores["accuracy"], "balanced": scores["balanced_accuracy"]}
         matrix = np.array(scores["confusion"])
         return plots.confusion(
             destination, matrix, title=title, scores=shown, score_label="accuracy"
         )
-    places = np.unique(np.linspace(0, len(windows) - 1, EXAMPLES).round().astype(np.int64))
-    batch = windows.batch(places)
-    answers, target = predict(batch.inputs), batch.targets["forecast"]
-    error = ((answers - target)[:, windows.observed :] ** 2).mean(axis=(1, 2))
+    batch = examples(windows)
+    answers = {name: predict(batch.inputs) for name, predict in predictors.items()}
+    target = batch.targets["forecast"]
+    first = next(iter(answers.values()))
+    error = ((first - target)[:, windows.observed :] ** 2).mean(axis=(1, 2))
     row = int(np.argsort(error, kind="stable")[len(error) // 2])
     count = min(PICTURED_CHANNELS, target.shape[2])
     chosen = np.linspace(0, target.shape[2] - 1, count).round().astype(np.int64)
-    last = target[row, windows.observed - 1]
-    persistence = np.broadcast_to(last, target[row].shape)
+    answers["persistence"] = np.broadcast_to(
+        target[:, windows.observed - 1 : windows.observed], target.shape
+    )
     return plots.forecast_example(
         destination,
         target[row][:, chosen],
-        {"prediction": answers[row][:, chosen], "persistence": persistence[:, chosen]},
+        {name: values[row][:, chosen] for name, values in answers.items()},
         observed=windows.observed,
         rate=dataset.rate,
         channel_names=[dataset.channel_names[i] for i in chosen],

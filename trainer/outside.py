@@ -5,6 +5,7 @@ The service and the submission are run as a user runs them; this module imports 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import subprocess
@@ -15,6 +16,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from artifact.arrays import Array, decode_npz, encode_npz
 from artifact.bundle import write_file
 from trainer import yaml_source
 
+REQUIRED = ("serve", "submission", "fastapi", "uvicorn", "pydantic_settings", "orjson", "uv")
 JSON_WINDOWS = 4
 START_SECONDS = 60.0
 CALL_SECONDS = 120.0
@@ -121,9 +124,28 @@ def _open(request: urllib.request.Request) -> Any:
     return opener.open(request, timeout=CALL_SECONDS)
 
 
-def runs_here() -> bool:
-    """Whether a submission can run here: its runtime is for Linux on x86-64."""
-    return (sys.platform, platform.machine()) == ("linux", "x86_64")
+def missing_packages() -> list[str]:
+    """What a service and a submission need, besides what the trainer does, and is not installed."""
+    return [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+
+
+def no_zip_because() -> str:
+    """Why a submission cannot be built and run here without a download; empty where it can."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return "its runtime is for Linux on x86-64"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    try:
+        found = version("onnxruntime")
+    except PackageNotFoundError:
+        return "it carries the CPU's ONNX Runtime, and the GPU's is installed"
+    place = importlib.util.find_spec("submission")
+    folders = (place.submodule_search_locations or []) if place else []
+    rows = [
+        row for at in folders for row in json.loads((Path(at) / "wheels.json").read_text("utf-8"))
+    ]
+    if (python, found) not in [(row["python"], row["onnxruntime"]) for row in rows]:
+        return f"submission/wheels.json has no ONNX Runtime {found} for Python {python}"
+    return ""
 
 
 def build_zip(artifacts: Mapping[str, Path], channels: int, output: Path, console: Console) -> Path:
@@ -137,7 +159,7 @@ def build_zip(artifacts: Mapping[str, Path], channels: int, output: Path, consol
     source = write_file(output / "submission.yaml", yaml_source.dump(config).encode())
     target = output / "submission.zip"
     words = ["submission", "build", str(source), "--output", str(target)]
-    with console.status("building (the first time, ONNX Runtime is fetched for the zip)"):
+    with console.status("building"):
         _call([sys.executable, "-m", "axonnx", *words], "axonnx " + " ".join(words))
     size = target.stat().st_size / 1e6
     console.print(f"{target}: {size:.0f} MB, with its own ONNX Runtime", highlight=False)

@@ -37,8 +37,8 @@ def train_and_export(
         metric=metric,
         title=config.name,
     )
-    predict = evaluation.of_module(run.module, run.dataset.test)
-    evaluation.draw_example(run.dataset, predict, output / folder.FORECAST_PLOT, config.name)
+    shown = {"prediction": evaluation.of_module(run.module, run.dataset.test)}
+    evaluation.draw_example(run.dataset, shown, output / folder.FORECAST_PLOT, config.name)
     console.print("exporting …", highlight=False)
     export_artifact(run.module, run.dataset, config, run.metrics, output / folder.ARTIFACT)
     return run

@@ -165,7 +165,9 @@ def test_an_example_is_drawn_for_every_task(tmp_path, data):
     decode = data is DECODING
     module = build_model({"name": "decoder" if decode else "persistence"}, dataset.context())
     predict = evaluation.of_module(module, dataset.test)
-    path = evaluation.draw_example(dataset, predict, tmp_path / "forecast.png", "an example")
+    path = evaluation.draw_example(
+        dataset, {"prediction": predict}, tmp_path / "forecast.png", "an example"
+    )
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20

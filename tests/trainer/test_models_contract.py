@@ -21,7 +21,7 @@ CHANNELS = (1, 61, 89, 239)
 
 def build(name: str, channels: int, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return build_model({"name": name}, forecast_context(channels, features=2))
+    return build_model({"name": name}, forecast_context(channels, features=9))
 
 
 def run(module: torch.nn.Module, *inputs: torch.Tensor) -> np.ndarray:
@@ -33,7 +33,7 @@ def run(module: torch.nn.Module, *inputs: torch.Tensor) -> np.ndarray:
 def exported(name: str, channels: int) -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
     """A module with random weights and a session of its graph."""
     module = randomize(build(name, channels))
-    graph = to_onnx(module, forecast_context(channels, features=2))
+    graph = to_onnx(module, forecast_context(channels, features=9))
     return module, onnxruntime.InferenceSession(graph, session_options())
 
 
@@ -44,7 +44,7 @@ def test_torch_and_onnx_answer_n_20_c_in_float32(name, channels):
     dynamic = build(name, 2).dynamic_channel
     module, session = exported(name, 61 if dynamic else channels)
     for batch in (1, 7):
-        x = neural(forecast_context(channels, features=2), batch)
+        x = neural(forecast_context(channels, features=9), batch)
         expected = run(module, x)
         (answer,) = session.run(None, {"neural": x.numpy()})
         for output in (expected, answer):
@@ -94,7 +94,7 @@ def test_one_seed_gives_one_set_of_weights(name):
 @pytest.mark.parametrize("name", FORECAST)
 def test_predictions_repeat_and_do_not_depend_on_the_order_of_the_batch(name):
     module = randomize(build(name, 5))
-    x = neural(forecast_context(5, features=2), 7)
+    x = neural(forecast_context(5, features=9), 7)
     first = run(module, x)
     assert first.tobytes() == run(module, x).tobytes()
     order = torch.tensor([3, 1, 6, 0, 2, 5, 4])
@@ -107,7 +107,7 @@ def test_weights_load_strictly(name):
     module = build(name, 3)
     state = dict(randomize(build(name, 3, seed=1)).state_dict())
     module.load_state_dict(state)
-    x = neural(forecast_context(3, features=2), 2)
+    x = neural(forecast_context(3, features=9), 2)
     assert run(module, x).tobytes() == run(randomize(build(name, 3, seed=1)), x).tobytes()
     if not state:
         return
@@ -124,13 +124,13 @@ def test_all_weights_that_the_answer_depends_on_are_in_the_state_dict(name):
     module = randomize(build(name, 3, seed=3))
     again = build(name, 3, seed=4)
     again.load_state_dict(module.state_dict())
-    x = neural(forecast_context(3, features=2), 2)
+    x = neural(forecast_context(3, features=9), 2)
     assert run(module, x).tobytes() == run(again, x).tobytes()
 
 
 @pytest.mark.parametrize("name", FORECAST)
 def test_a_dead_channel_leaves_every_answer_finite(name):
-    context = forecast_context(4)
+    context = forecast_context(4, features=9)
     context.statistics.std[1] = 0.0
     x = neural(context, 3)
     assert np.isfinite(run(randomize(build_model({"name": name}, context)), x)).all()

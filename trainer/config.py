@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -117,7 +116,7 @@ class RunConfig(BaseModel):
         values = self.resolved()
         for section, registry in REGISTRIES.items():
             for key in path_keys(registry.settings(values[section]["name"])):
-                values[section][key] = _reduced(values[section][key])
+                values[section][key] = public_path(values[section][key])
         return values
 
     def to_yaml(self) -> str:
@@ -158,8 +157,7 @@ class _Document:
 
     def place(self, keys: yaml_source.Keys) -> str:
         """Where the value stands, or the nearest thing around it that stands somewhere."""
-        known = (keys[:size] for size in range(len(keys), 0, -1))
-        return next((self.places[k] for k in known if k in self.places), self.file)
+        return yaml_source.nearest(self.places, keys, self.file)
 
     def override(self, key: str, text: str) -> None:
         """Set a dotted key to the value of a YAML text."""
@@ -227,7 +225,8 @@ def _complete(registry: Registry, values: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -> str:
     """One pydantic error as "place: key: what is wrong; what would be right"."""
-    keys = tuple(_keys(error["loc"], values, error["type"] in ("missing", "unknown_name")))
+    missing = error["type"] in ("missing", "unknown_name")
+    keys = yaml_source.keys_of(error["loc"], values, missing=missing)
     place = document.place(keys)
     if error["type"] == "extra_forbidden":
         text = _unknown_key(str(error["loc"][-1]), str(error["loc"][0]), values, len(error["loc"]))
@@ -242,17 +241,6 @@ def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -
         text = f"is {_shown(error['input'])}; {message[:1].lower()}{message[1:]}"
     key = dotted(keys)
     return f"{place}: {text}" if key in ("", place[2:]) else f"{place}: {key}: {text}"
-
-
-def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> Iterator[int | str]:
-    """The part of a pydantic location that is keys of the config: unions add names of their own."""
-    for key in location:
-        inside = isinstance(values, dict) and key in values
-        if inside or (isinstance(values, list) and isinstance(key, int) and key < len(values)):
-            values = values[key]
-            yield key
-        elif missing:
-            yield key
 
 
 def _unknown_key(key: str, section: str, values: dict[str, Any], depth: int) -> str:
@@ -279,10 +267,3 @@ def _nearest(key: str, valid: list[str]) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _reduced(value: Any) -> Any:
-    """A path, or a list of them, without this machine's folders."""
-    if isinstance(value, list):
-        return [_reduced(item) for item in value]
-    return public_path(value) if isinstance(value, str) else value

@@ -17,6 +17,10 @@ ARTIFACT_LAST = "artifact-last"  # of the last epoch, beside that of the best on
 # Removed in this order: while anything of a run is left, so is what tells that it is one.
 RESULTS = (LOSS_PLOT, FORECAST_PLOT, ARTIFACT, ARTIFACT_LAST, EVALUATION, METRICS, CHECKPOINT)
 
+# The held-out metric of each task, as rows of metrics.jsonl name it, that early stopping and
+# `best` go by; smaller is better.
+HELD_OUT = {"forecast": "mse", "decode": "cross_entropy"}
+
 
 class RunFolderError(Exception):
     """A run folder is missing, taken, or no run folder."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer import evaluation, folder, plots, scoring
+from trainer import evaluation, folder, plots
 from trainer.config import RunConfig
 from trainer.export import export_artifact
 from trainer.training import Run, train
@@ -27,7 +27,7 @@ def train_and_export(
     """
     console = console or Console()
     run = train(config, output, resume=resume, overwrite=overwrite, console=console)
-    metric = scoring.HELD_OUT[run.dataset.task]
+    metric = folder.HELD_OUT[run.dataset.task]
     plots.loss_curve(
         output / folder.LOSS_PLOT,
         [row["epoch"] for row in run.history],

@@ -15,8 +15,6 @@ from rich.table import Table
 from trainer import folder, plots
 from trainer.folder import RunFolderError
 
-# The held-out metric of each task, as rows of metrics.jsonl name it.
-HELD_OUT = ("mse", "cross_entropy")
 PARTS = ("validation", "test")
 
 
@@ -41,7 +39,7 @@ class RunRecord:
     def metric(self) -> str:
         """The held-out metric by which the best epoch is chosen."""
         row = self.history[0] if self.history else {}
-        return next((name for name in HELD_OUT if name in row), "")
+        return next((name for name in folder.HELD_OUT.values() if name in row), "")
 
     @property
     def best(self) -> dict[str, Any]:

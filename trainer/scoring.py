@@ -16,8 +16,6 @@ import torch
 from trainer.data.windows import Batch, Statistics, Windows
 from trainer.objectives import OBJECTIVES
 
-# The held-out metric that early stopping and `best` go by; smaller is better.
-HELD_OUT = {"forecast": "mse", "decode": "cross_entropy"}
 CHUNK = 256  # windows scored at a time; part of the result's bits, hence fixed
 _SMALLEST = 1e-12
 

@@ -177,7 +177,7 @@ class Trainer:
         self.module = module.to(device)
         self.device = device
         self.objective = scoring.objective(self.settings.objective, dataset.task)
-        self.metric = scoring.HELD_OUT[dataset.task]
+        self.metric = folder.HELD_OUT[dataset.task]
         statistics = dataset.train.statistics()
         self.scale = scoring.channel_scale(statistics)
         target_scale = scoring.channel_scale(statistics, self.settings.target_scale)

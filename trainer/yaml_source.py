@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 MAX_BYTES = 1_000_000
+Place = TypeVar("Place")
 Keys = tuple[str | int, ...]  # keys and list positions from the top of the document
 
 
@@ -74,6 +76,28 @@ def dump(value: Any) -> str:
 def dotted(keys: Keys) -> str:
     """("data", "files", 0) -> "data.files.0"."""
     return ".".join(map(str, keys))
+
+
+def nearest(places: Mapping[Keys, Place], keys: Keys, default: Place) -> Place:
+    """The place of `keys`, or of the nearest thing around them that has one."""
+    known = (keys[:size] for size in range(len(keys), 0, -1))
+    return next((places[k] for k in known if k in places), default)
+
+
+def keys_of(location: Keys, values: Any, *, missing: bool = False) -> Keys:
+    """The part of a pydantic location that is keys of `values`: unions add names of their own.
+
+    With `missing` keys count that are not there.
+    """
+    keys: list[str | int] = []
+    for key in location:
+        inside = isinstance(values, dict) and key in values
+        if inside or (isinstance(values, list) and isinstance(key, int) and key < len(values)):
+            values = values[key]
+            keys.append(key)
+        elif missing:
+            keys.append(key)
+    return tuple(keys)
 
 
 class _Loader(yaml.SafeLoader):

@@ -50,3 +50,5 @@ def test_path_keys_and_public_paths():
     assert path_keys(DATASETS.settings("synthetic")) == set()
     assert public_path("${AXONNX_DATA}/a/b.npy") == "${AXONNX_DATA}/a/b.npy"
     assert public_path("/home/someone/b.npy") == "b.npy"
+    assert public_path(["/home/someone/b.npy", "c.npy"]) == ["b.npy", "c.npy"]
+    assert public_path(None) is None

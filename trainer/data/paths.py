@@ -50,9 +50,16 @@ def resolve(path: str) -> Path:
     return Path(folder + path.removeprefix(_PREFIX))
 
 
-def public_path(path: str) -> str:
-    """The path without this machine's folders: `${AXONNX_DATA}/…` kept, else the file's name."""
-    return path if path.startswith(_PREFIX) else Path(path).name
+def public_path(value: Any) -> Any:
+    """A path without this machine's folders: `${AXONNX_DATA}/…` kept, else the file's name.
+
+    Of a list each; what is no text, such as None, stays as it is.
+    """
+    if isinstance(value, (list, tuple)):
+        return [public_path(item) for item in value]
+    if not isinstance(value, str) or value.startswith(_PREFIX):
+        return value
+    return Path(value).name
 
 
 def path_keys(settings: type[BaseModel]) -> set[str]:

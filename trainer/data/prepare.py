@@ -21,7 +21,7 @@ from trainer.data.files import file_digest, write_npz
 from trainer.data.paths import path_keys, public_path, resolve
 from trainer.data.windows import Dataset, Windows
 from trainer.registry import DATASETS, RegistryError
-from trainer.yaml_source import Source, SourceError, dotted, parse
+from trainer.yaml_source import Keys, Source, SourceError, dotted, keys_of, nearest, parse
 
 CARD = "data_card.json"
 KEYS = ("data", "output")
@@ -63,7 +63,7 @@ def prepare(config_path: Path, output: Path | None = None) -> Path:
             "channel_names": list(dataset.channel_names),
             "axes": ["window", "time", "channel", "feature"],
             "observed_steps": dataset.train.observed,
-            "settings": {k: _public(v) if k in paths else v for k, v in values.items()},
+            "settings": {k: public_path(v) if k in paths else v for k, v in values.items()},
             "sources": _sources([values[key] for key in paths]),
             "parts": parts,
         }
@@ -99,17 +99,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Source]:
     return values, source
 
 
-def _place(path: Path, source: Source, keys: tuple[str | int, ...]) -> str:
-    known = [keys[:size] for size in range(len(keys), 0, -1) if keys[:size] in source.lines]
-    return f"{path}:{source.lines[known[0]] if known else 1}: {dotted(keys)}"
+def _place(path: Path, source: Source, keys: Keys) -> str:
+    return f"{path}:{nearest(source.lines, keys, 1)}: {dotted(keys)}"
 
 
 def _explain(path: Path, source: Source, error: ValidationError) -> Iterator[str]:
     for details in error.errors():
-        keys = ("data", *details["loc"])
-        # A union puts names of its own into the place: keep what the file knows.
-        while len(keys) > 2 and keys not in source.lines:
-            keys = keys[:-1]
+        missing = details["type"] == "missing"
+        keys = keys_of(("data", *details["loc"]), source.value, missing=missing)
         yield f"{_place(path, source, keys)}: {details['msg']}"
 
 
@@ -163,12 +160,6 @@ def _recorded(windows: Windows, progress: Progress, task: TaskID) -> Iterator[np
     for chunk in windows.chunks():
         yield windows.recorded(chunk)["neural"]
         progress.advance(task, chunk.stop - chunk.start)
-
-
-def _public(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_public(item) for item in value]
-    return public_path(value) if isinstance(value, str) else value
 
 
 def _sources(values: list[Any]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def parse(data: bytes) -> Source:
         raise SourceError(line, "", f"holds the character {error.character:#x}") from None
     except RecursionError:
         raise SourceError(1, "", "is nested too deeply") from None
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         if isinstance(error, SourceError):
             raise
         raise SourceError(1, "", f"is not valid YAML: {error}") from None

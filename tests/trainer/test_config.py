@@ -259,6 +259,7 @@ def test_a_wrong_override_is_named_by_its_flag(load, override, expected):
         (b"a: 1\nb: \xff\n", "run.yaml:2: is not UTF-8 text (byte 8)"),
         (b"a: " + b"x" * 2_000_000, "run.yaml:1: is larger than 1000000 bytes"),
         ("a: " + "[" * 5000, "run.yaml:1: is nested too deeply"),
+        (r'name: "\Uffffffff"', "run.yaml:1: is not valid YAML"),
         ("seed: " + "9" * 5000, "is not a int"),
     ],
 )

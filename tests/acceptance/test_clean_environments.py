@@ -31,7 +31,10 @@ def run(command: Path, *words: object, cwd: Path) -> subprocess.CompletedProcess
     )
 
 
-TRAINER = ("train", "prepare", "runs", "evaluate", "export", "models", "datasets", "quickstart")
+TRAINER = (
+    *("train", "prepare", "runs", "evaluate", "export", "models", "datasets", "import-legacy"),
+    "quickstart",
+)
 
 
 @pytest.mark.slow
@@ -83,3 +86,39 @@ def test_with_nothing(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "uv sync --extra" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_with_trainer_and_cpu(tmp_path: Path) -> None:
+    """Mistakes end with 2 and one line; what serves and submits is asked for before training."""
+    axonnx = install(tmp_path / "environment", "[trainer,cpu]")
+    (tmp_path / "bad.yaml").write_text("data: {name: synthetic\nmodel: [\n")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.yaml").write_text("data: {name: synthetic\n")
+    (tmp_path / "damaged" / "metrics.jsonl").write_text("")
+    artifact = write_forecaster(tmp_path / "artifact")
+    mistakes = {
+        "train bad.yaml --bogus": "--bogus",
+        "train none.yaml": "none.yaml",
+        "train bad.yaml": "bad.yaml:2",
+        "evaluate artifact --bogus": "--bogus",
+        "evaluate none": "none",
+        f"evaluate {artifact} --config bad.yaml": "bad.yaml:2",
+        "export damaged --bogus": "--bogus",
+        "export none": "none",
+        "export damaged": "config.yaml:",
+        "prepare bad.yaml --bogus": "--bogus",
+        "prepare none.yaml": "none.yaml",
+        "prepare bad.yaml": "bad.yaml:2",
+    }
+    for words, expected in mistakes.items():
+        done = run(axonnx, *words.split(), cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), (words, done.stdout, done.stderr)
+        assert expected in done.stderr, words
+        assert "Traceback" not in done.stderr, words
+        assert "--extra" not in done.stderr, words
+    done = run(axonnx, "quickstart", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "fastapi, uvicorn, pydantic_settings, orjson, uv" in done.stderr
+    assert "uv sync --extra trainer --extra cpu --extra serve --extra submission" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -59,6 +59,10 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     """
     source = Path(path)
     if source.is_dir():
+        if not os.path.lexists(source / MANIFEST):
+            inside = source / "artifact"
+            hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
+            raise MissingFileError(f"{source}: no {MANIFEST}, so this is no artifact{hint}")
         members = _folder_members(source)
     elif source.is_file():
         members = _zip_members(source)

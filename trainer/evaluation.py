@@ -21,8 +21,8 @@ import artifact
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
 from artifact.model import Model
-from trainer import plots, report, scoring
-from trainer.config import RunConfig
+from trainer import folder, plots, report, scoring
+from trainer.config import RunConfig, load_config
 from trainer.data import DataError, load_dataset
 from trainer.data.windows import Batch, Dataset, Statistics, Windows
 from trainer.determinism import deterministic
@@ -60,13 +60,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score artifacts and baselines on the test part; write report.json, report.md, report.png.
 
-    The data set is that of `config`, or else of the first artifact's own configuration. `legacy` is
+    The data set is that of `config`, or else the one the first artifact was trained on. `legacy` is
     an artifact of the legacy model to compare with. Returns the report as written to report.json.
     Raises EvaluationError, DataError, and the errors of `artifact.errors`.
     """
     console = console or Console()
     models = [artifact.load(path) for path in artifacts]
-    dataset = load_dataset(config.data) if config else own_dataset(models[0])
+    dataset = load_dataset(config.data) if config else own_dataset(models[0], artifacts[0])
     statistics = dataset.train.statistics()
     candidates = [
         candidate
@@ -90,21 +90,36 @@ def evaluate(
     return found
 
 
-def own_dataset(model: Model) -> Dataset:
-    """The data set that the configuration inside an artifact names; raises EvaluationError."""
-    data = model.manifest.config.get("data")
+def own_dataset(model: Model, path: Path) -> Dataset:
+    """The data set that the artifact at `path` was trained on.
+
+    Its run folder, where it still lies in one, knows the path of the data; the configuration inside
+    an artifact keeps no path of the machine it was made on. Raises EvaluationError where the data
+    cannot be read, or are not the same.
+    """
+    name = model.manifest.name
+    beside = path.resolve().parent
+    if (beside / folder.CHECKPOINT).is_file():
+        data: Any = load_config(beside / folder.CONFIG, []).data
+    else:
+        data = model.manifest.config.get("data")
     if not isinstance(data, Mapping):
-        raise EvaluationError(
-            f"{model.manifest.name}: its configuration names no data set; give --config CONFIG"
-        )
+        raise EvaluationError(f"{name}: its configuration names no data set; give --config CONFIG")
     try:
-        return load_dataset(data)
+        dataset = load_dataset(data)
     except DataError as error:
-        # An artifact keeps no path of the machine it was made on.
         raise EvaluationError(
-            f"{model.manifest.name}: the data set of its configuration cannot be read here "
-            f"({error}); give --config CONFIG"
+            f"{name}: the data set of its configuration cannot be read here ({error}); "
+            "give --config CONFIG"
         ) from None
+    trained = model.manifest.provenance.get("data_fingerprint")
+    if dataset.fingerprint != trained:
+        raise EvaluationError(
+            f"{name}: the data that its configuration names hold something else here (fingerprint "
+            f"{dataset.fingerprint[:12]}…, trained on {str(trained)[:12]}…); give --config CONFIG "
+            "to score it on other data"
+        )
+    return dataset
 
 
 def labels(models: Sequence[Model]) -> list[str]:

@@ -172,6 +172,11 @@ def test_no_artifact_there(tmp_path: Path) -> None:
         artifact.read(tmp_path / "nowhere")
 
 
+def test_a_run_folder_is_told_from_its_artifact(folder: Path) -> None:
+    with pytest.raises(errors.MissingFileError, match=r"did you mean .*artifact\?"):
+        artifact.read(folder.parent)
+
+
 def zip_with(path: Path, folder: Path, name: str, data: bytes, mode: int = 0o100644) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.iterdir():

@@ -171,3 +171,15 @@ def test_an_example_is_drawn_for_every_task(tmp_path, data):
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_another_recording_under_the_same_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    series = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    np.save("session.npy", series)
+    data = {"name": "array", "path": "session.npy", "rate": 100.0}
+    made = make(tmp_path, "mine", {"name": "persistence"}, data)
+    assert by_label(evaluate([made], tmp_path / "report"))["mine"]["note"] == ""
+    np.save("session.npy", np.where(np.arange(3) == 1, 0, series).astype(np.float32))
+    with pytest.raises(EvaluationError, match="something else here"):
+        evaluate([made], tmp_path / "report")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -257,7 +258,13 @@ def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     many = "100000"
     words = ["train", str(config), "--training.epochs", many, "--training.patience", many]
     process = subprocess.Popen(
-        [*AXONNX, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*AXONNX, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with SIGINT ignored, and so would this one be.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     metrics = tmp_path / "runs" / "small" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -266,7 +273,10 @@ def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     command = f"axonnx {' '.join(words)} --resume"
     assert err.strip().endswith(f"to go on: {command}")

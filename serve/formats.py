@@ -75,7 +75,7 @@ def _decode_json(body: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Arra
         raise MalformedBody('the body must be {"inputs": {name: nested lists}} and nothing else')
     inputs = document["inputs"]
     if not isinstance(inputs, dict):
-        raise MalformedBody(f"inputs: must be an object, is {_word(inputs)}", "inputs")
+        raise MalformedBody(f"inputs: must be an object, is {word(inputs)}", "inputs")
     for name in inputs:
         if name not in specs:
             short = name if len(name) <= 100 else f"{name[:100]}…"
@@ -84,13 +84,13 @@ def _decode_json(body: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Arra
     # body of numbers alone needs no such look; its only quotation marks are those of its keys.
     keys_only = body.count(b'"') == 2 * (1 + len(inputs))
     numbers = keys_only and not any(word in body for word in (b"true", b"false", b"null"))
-    tensors = {name: _tensor(values, specs[name], numbers) for name, values in inputs.items()}
+    tensors = {name: decode_lists(values, specs[name], numbers) for name, values in inputs.items()}
     if not keys_only:
         raise MalformedBody("a key is given twice")
     return tensors
 
 
-def _tensor(values: Any, spec: TensorSpec, numbers: bool) -> Array:
+def decode_lists(values: Any, spec: TensorSpec, numbers: bool) -> Array:
     """Nested lists as an array of the input's dtype; raises InvalidInput naming the place.
 
     `numbers` says that the lists are known to hold numbers alone.
@@ -141,7 +141,7 @@ def _walk(
 ) -> None:
     if type(values) is not list:
         raise InvalidInput(
-            f"{place}: {_word(values)} where a list over axis {spec.axes[depth].name} is expected: "
+            f"{place}: {word(values)} where a list over axis {spec.axes[depth].name} is expected: "
             f"{spec.layout}",
             spec.name,
         )
@@ -157,7 +157,7 @@ def _walk(
         return
     for index in _suspects(values, dtype):
         raise InvalidInput(
-            f"{place}[{index}]: {_word(values[index])} where a {spec.dtype} is expected", spec.name
+            f"{place}[{index}]: {word(values[index])} where a {spec.dtype} is expected", spec.name
         )
 
 
@@ -172,6 +172,6 @@ def _suspects(values: list[Any], dtype: np.dtype[Any]) -> Iterator[int]:
         yield from (index for index, wrong in enumerate(outside) if wrong)
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """A JSON value in words, short."""
     return _WORDS.get(type(value), f"the number {value!r}"[:60])

@@ -58,21 +58,38 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     and for a malformed manifest.
     """
     source = Path(path)
-    if source.is_dir():
-        if not os.path.lexists(source / MANIFEST):
-            inside = source / "artifact"
-            hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
-            raise MissingFileError(f"{source}: no {MANIFEST}, so this is no artifact{hint}")
-        members = _folder_members(source)
-    elif source.is_file():
-        members = _zip_members(source)
-    else:
-        raise MissingFileError(f"{source}: no such artifact (a folder or a zip is wanted)")
+    members = _members(source)
     try:
         return _verify(members)
     except ArtifactError as error:
         error.args = (f"{source}: {error}",)
         raise
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest alone, nothing of it verified: enough to find an artifact by its name."""
+    members = _members(Path(path))
+    try:
+        if MANIFEST not in members:
+            raise MissingFileError(f"{path}: no {MANIFEST}, so this is no artifact")
+        raw = _read_bounded(members[MANIFEST], MANIFEST, MAX_MANIFEST_BYTES)
+        return Manifest.from_json(raw)
+    finally:
+        for stream in members.values():
+            stream.close()
+
+
+def _members(source: Path) -> dict[str, IO[bytes]]:
+    """The open files of a folder or zip, by name."""
+    if source.is_dir():
+        if not os.path.lexists(source / MANIFEST):
+            inside = source / "artifact"
+            hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
+            raise MissingFileError(f"{source}: no {MANIFEST}, so this is no artifact{hint}")
+        return _folder_members(source)
+    if source.is_file():
+        return _zip_members(source)
+    raise MissingFileError(f"{source}: no such artifact (a folder or a zip is wanted)")
 
 
 def write(

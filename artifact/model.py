@@ -7,7 +7,6 @@ them by what the probe found, so that an answer never depends on who else called
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -17,24 +16,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime
 
-from artifact import batching, bundle, graph, providers
-from artifact.arrays import Array, decode_npz
+from artifact import batching, bundle, golden, graph, providers
+from artifact.arrays import Array
 from artifact.batching import Policy, RowShape
+from artifact.deadline import Clock
 from artifact.errors import (
-    DeadlineError,
     GoldenError,
     GraphError,
     InputError,
-    ManifestError,
     RunError,
 )
-from artifact.manifest import Manifest, TensorSpec
+from artifact.inputs import check_array, refuse_nonfinite
+from artifact.manifest import Manifest
 
-MAX_ROW_ELEMENTS = 1 << 26
 MAX_PROBED_SHAPES = 64
 LOAD_SECONDS = 300.0
-GOLDEN_CEILING = 1e-4
-_CHECK_ELEMENTS = 1 << 20
 _ORT_TYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -55,53 +51,50 @@ class GoldenReport:
 
 
 def load(
-    path: str | os.PathLike[str], *, provider: str = "cpu", max_rows: int = batching.BATCH_SIZES[-1]
+    path: str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    max_rows: int = batching.BATCH_SIZES[-1],
+    device_id: int = 0,
+    gpu_memory: int | None = None,
 ) -> Model:
     """Load the artifact at `path` (folder or zip) and make it answer, or raise an ArtifactError.
 
-    `provider` is `cpu`, `cuda` or `auto`; `max_rows` bounds the rows of one run, and so the memory.
+    `provider` is `cpu`, `cuda` or `auto`; `max_rows` bounds the rows of one run, and so the memory;
+    `device_id` and `gpu_memory` (bytes, None for all) are for CUDA.
     """
-    return Model(bundle.read(path), provider=provider, max_rows=max_rows)
-
-
-class _Clock:
-    """Terminates the runs made under it at the deadline, a `time.monotonic()` value."""
-
-    def __init__(self, deadline: float | None) -> None:
-        self.options = onnxruntime.RunOptions()
-        self._deadline = deadline
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> _Clock:
-        if self._deadline is not None:
-            self.refuse_late()
-            left = self._deadline - time.monotonic()
-            self._timer = threading.Timer(left, setattr, (self.options, "terminate", True))
-            self._timer.daemon = True
-            self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def refuse_late(self) -> None:
-        """Raise DeadlineError once the deadline has passed."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlineError("the deadline passed before the answer was there")
+    return Model(
+        bundle.read(path),
+        provider=provider,
+        max_rows=max_rows,
+        device_id=device_id,
+        gpu_memory=gpu_memory,
+    )
 
 
 class Model:
     """A verified artifact that answers; made by `load`. Safe to use from several threads."""
 
-    def __init__(self, source: bundle.Bundle, *, provider: str = "cpu", max_rows: int = 16) -> None:
+    def __init__(
+        self,
+        source: bundle.Bundle,
+        *,
+        provider: str = "cpu",
+        max_rows: int = batching.BATCH_SIZES[-1],
+        device_id: int = 0,
+        gpu_memory: int | None = None,
+    ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows is {max_rows}; must be at least 1")
         self.manifest: Manifest = source.manifest
         self.id: str = source.id
+        self.card: str = source.files[bundle.CARD].decode("utf-8", "replace")
         model = source.files[bundle.MODEL]
         graph.check(model)
-        self._session = providers.create_session(model, provider)
+        self._session = providers.create_session(
+            model, provider, device_id=device_id, gpu_memory=gpu_memory
+        )
+        self._output_names = [spec.name for spec in self.manifest.outputs]
         self.providers: list[str] = list(self._session.get_providers())
         self.max_rows = max_rows
         self._on_gpu = self.providers[0] != providers.CPU
@@ -110,9 +103,9 @@ class Model:
         self._policies: dict[RowShape, Policy] = {}
         self._policies_lock = threading.Lock()
         _check_signature(self.manifest, self._session)
-        golden_inputs, golden_outputs = _read_golden(self.manifest, source.files[bundle.GOLDEN])
+        golden_inputs, golden_outputs = golden.read(self.manifest, source.files[bundle.GOLDEN])
         self.golden_inputs: dict[str, Array] = golden_inputs
-        with _Clock(time.monotonic() + LOAD_SECONDS) as clock:
+        with Clock(time.monotonic() + LOAD_SECONDS) as clock:
             self.golden: GoldenReport = self._replay(golden_inputs, golden_outputs, clock)
             self._policy(batching.row_shape(golden_inputs), clock)
 
@@ -132,12 +125,22 @@ class Model:
         below the answer plus 150 MB).
         Raises InputError, DeadlineError or RunError.
         """
-        rows = self.check_inputs(inputs)
+        self.check_inputs(inputs)
+        return self.run(inputs, deadline)
+
+    def run(self, inputs: Mapping[str, Array], deadline: float | None = None) -> dict[str, Array]:
+        """Answer inputs that `check_inputs` has let through: `predict` without the checks.
+
+        Raises DeadlineError or RunError.
+        """
+        rows = len(next(iter(inputs.values())))
         shape = batching.row_shape(inputs)
         answers: dict[str, Array] = {}
         start = 0
-        with _Clock(deadline) as clock:
+        with Clock(deadline) as clock:
             policy = self._policy(shape, clock) if rows > 1 else self._unprobed
+            if rows in policy.sizes:
+                return self._run_padded(dict(inputs), rows, policy, clock)
             for size in policy.chunks(rows):
                 chunk = {name: inputs[name][start : start + size] for name in inputs}
                 for name, values in self._run_padded(chunk, size, policy, clock).items():
@@ -156,13 +159,13 @@ class Model:
             raise InputError(f"{unknown[0]}: unknown; inputs: {', '.join(specs)}", unknown[0])
         sizes: dict[str, tuple[int, str]] = {}
         for spec in self.manifest.inputs:
-            _check_array(spec, inputs[spec.name], sizes)
+            check_array(spec, inputs[spec.name], sizes)
         for spec in self.manifest.inputs:
             if spec.nonfinite == "refuse" and spec.dtype.startswith("float"):
-                _refuse_nonfinite(spec, inputs[spec.name])
+                refuse_nonfinite(spec, inputs[spec.name])
         return sizes["batch"][0]
 
-    def _policy(self, shape: RowShape, clock: _Clock) -> Policy:
+    def _policy(self, shape: RowShape, clock: Clock) -> Policy:
         """How rows of this shape are run on this machine; probed once, then remembered.
 
         While a shape is being probed, after a probe that failed, and beyond `MAX_PROBED_SHAPES`
@@ -178,12 +181,25 @@ class Model:
             self._policies[shape] = found
         return found
 
+    def joinable(self, shape: RowShape) -> tuple[int, ...] | None:
+        """Numbers of rows of this shape that may share a run; None where it is not yet probed.
+
+        `run` probes a shape when it first gets several rows of it.
+        """
+        policy = self._policies.get(shape)
+        return None if policy is None else policy.sizes
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether runs of this model follow one another anyway, as on a GPU."""
+        return self._on_gpu
+
     def policies(self) -> dict[RowShape, Policy]:
         """The policies found so far, by row shape."""
         with self._policies_lock:
             return dict(self._policies)
 
-    def _probe(self, shape: RowShape, clock: _Clock) -> Policy:
+    def _probe(self, shape: RowShape, clock: Clock) -> Policy:
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
             return self._run(inputs, clock)
 
@@ -196,7 +212,7 @@ class Model:
         return Policy(sizes, policy.padded)
 
     def _replay(
-        self, inputs: Mapping[str, Array], expected: Mapping[str, Array], clock: _Clock
+        self, inputs: Mapping[str, Array], expected: Mapping[str, Array], clock: Clock
     ) -> GoldenReport:
         rows = len(next(iter(inputs.values())))
         got = [self._run(batching.take(inputs, [row]), clock) for row in range(rows)]
@@ -205,10 +221,10 @@ class Model:
         identical = True
         for spec in self.manifest.outputs:
             answer = np.concatenate([part[spec.name] for part in got])
-            _check_answer(spec, answer, expected[spec.name])
+            golden.check_answer(spec, answer, expected[spec.name])
             identical &= answer.tobytes() == expected[spec.name].tobytes()
-            gaps[spec.name] = _gap(answer, expected[spec.name])
-            _refuse_loose_bound(spec.name, bounds[spec.name], expected[spec.name])
+            gaps[spec.name] = golden.gap(answer, expected[spec.name])
+            golden.refuse_loose_bound(spec.name, bounds[spec.name], expected[spec.name])
             if not gaps[spec.name] <= bounds[spec.name]:
                 raise GoldenError(
                     f"golden rows: {spec.name} differs by {gaps[spec.name]:.3g} from the stored "
@@ -223,7 +239,7 @@ class Model:
         chunk: dict[str, Array],
         size: int,
         policy: Policy,
-        clock: _Clock,
+        clock: Clock,
     ) -> dict[str, Array]:
         if policy.padded is None or policy.padded == size:
             return self._run(chunk, clock)
@@ -231,10 +247,10 @@ class Model:
         outputs = self._run(batching.take(chunk, order), clock)
         return {name: values[:size] for name, values in outputs.items()}
 
-    def _run(self, inputs: Mapping[str, Array], clock: _Clock) -> dict[str, Array]:
+    def _run(self, inputs: Mapping[str, Array], clock: Clock) -> dict[str, Array]:
         clock.refuse_late()
+        names = self._output_names
         feed = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
-        names = [spec.name for spec in self.manifest.outputs]
         try:
             if self._on_gpu:
                 with self._run_lock:
@@ -276,96 +292,3 @@ def _check_signature(manifest: Manifest, session: onnxruntime.InferenceSession) 
             for axis, size in zip(spec.axes, value.shape, strict=True):
                 if isinstance(size, int) and size != axis.size:
                     raise GraphError(f"{spec.name}: manifest {spec.layout}, graph {value.shape}")
-
-
-def _read_golden(manifest: Manifest, data: bytes) -> tuple[dict[str, Array], dict[str, Array]]:
-    try:
-        arrays = decode_npz(data)
-    except InputError as error:
-        raise GoldenError(f"{bundle.GOLDEN}: {error}") from None
-    wanted = [f"input.{spec.name}" for spec in manifest.inputs]
-    wanted += [f"output.{spec.name}" for spec in manifest.outputs]
-    if sorted(arrays) != sorted(wanted):
-        raise GoldenError(f"{bundle.GOLDEN}: holds {sorted(arrays)}; must hold {sorted(wanted)}")
-    sizes: dict[str, tuple[int, str]] = {}
-    try:
-        for spec in manifest.inputs:
-            _check_array(spec, arrays[f"input.{spec.name}"], sizes)
-    except InputError as error:
-        raise GoldenError(f"{bundle.GOLDEN}: {error}") from None
-    inputs = {spec.name: arrays[f"input.{spec.name}"] for spec in manifest.inputs}
-    return inputs, {spec.name: arrays[f"output.{spec.name}"] for spec in manifest.outputs}
-
-
-def _check_answer(spec: TensorSpec, answer: Array, stored: Array) -> None:
-    sizes = zip(spec.shape, answer.shape, strict=False)
-    fits = answer.ndim == len(spec.shape) and all(want in (None, got) for want, got in sizes)
-    if str(answer.dtype) != spec.dtype or not fits:
-        raise ManifestError(f"{spec.name}: declared {spec.layout}, comes out as {answer.shape}")
-    if stored.shape != answer.shape or stored.dtype != answer.dtype:
-        raise GoldenError(f"golden rows: {spec.name} is stored as {stored.shape} {stored.dtype}")
-
-
-def _refuse_loose_bound(name: str, bound: float, stored: Array) -> None:
-    """A bound that any answer would meet is no test."""
-    ceiling = GOLDEN_CEILING * float(stored.std(dtype=np.float64))
-    if bound > ceiling * (1 + 1e-9):
-        raise GoldenError(
-            f"golden rows: the bound {bound:.3g} on {name} is above {ceiling:.3g}, "
-            f"{GOLDEN_CEILING:g} of its standard deviation"
-        )
-
-
-def _gap(answer: Array, stored: Array) -> float:
-    """Largest absolute difference; infinite where only one of the two is a number."""
-    if answer.tobytes() == stored.tobytes():
-        return 0.0
-    first, second = answer.astype(np.float64), stored.astype(np.float64)
-    both = np.isnan(first) & np.isnan(second) | (first == second)
-    with np.errstate(invalid="ignore"):
-        difference = np.where(both, 0.0, np.abs(first - second))
-    return float(np.nan_to_num(difference, nan=np.inf).max())
-
-
-def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
-    """Check one input's type, rank and sizes; `sizes` collects axis sizes shared by name."""
-    name = spec.name
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{name}: must be a numpy array, is {type(array).__name__}", name)
-    if array.dtype.newbyteorder("=") != np.dtype(spec.dtype):
-        raise InputError(f"{name}: dtype {array.dtype}; must be {spec.dtype}", name)
-    if not array.dtype.isnative:
-        raise InputError(f"{name}: byte order {array.dtype.str!r}; must be native", name)
-    if array.ndim != len(spec.axes):
-        raise InputError(
-            f"{name}: {array.ndim} axes {array.shape}; must be {len(spec.axes)}: {spec.layout}",
-            name,
-        )
-    for axis, size in zip(spec.axes, array.shape, strict=True):
-        if axis.size is not None and size != axis.size:
-            raise InputError(
-                f"{name}: axis {axis.name} has {size}; must have {axis.size}: {spec.layout}", name
-            )
-        if size == 0:
-            raise InputError(f"{name}: axis {axis.name} is empty; at least 1 is wanted", name)
-        known, owner = sizes.setdefault(axis.name, (size, name))
-        if known != size:
-            raise InputError(
-                f"{name}: axis {axis.name} has {size}, but {known} in {owner}; must agree", name
-            )
-    if math.prod(array.shape[1:]) > MAX_ROW_ELEMENTS:
-        raise InputError(f"{name}: a row holds more than {MAX_ROW_ELEMENTS} values", name)
-
-
-def _refuse_nonfinite(spec: TensorSpec, array: Array) -> None:
-    """Refuse NaN and infinity, a bounded stretch of rows at a time."""
-    step = max(1, _CHECK_ELEMENTS // math.prod(array.shape[1:]))
-    for start in range(0, len(array), step):
-        finite = np.isfinite(array[start : start + step])
-        if not finite.all():
-            place = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            where = ", ".join(
-                f"{axis.name} {int(index) + (start if axis.name == 'batch' else 0)}"
-                for axis, index in zip(spec.axes, place, strict=True)
-            )
-            raise InputError(f"{spec.name}: not a finite number at {where}", spec.name)

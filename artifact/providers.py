@@ -54,7 +54,9 @@ def session_options() -> onnxruntime.SessionOptions:
     return options
 
 
-def create_session(model: bytes, provider: str = "cpu") -> onnxruntime.InferenceSession:
+def create_session(
+    model: bytes, provider: str = "cpu", *, device_id: int = 0, gpu_memory: int | None = None
+) -> onnxruntime.InferenceSession:
     """A deterministic session on `cpu`, `cuda`, or with `auto` on CUDA where it starts.
 
     Raises ProviderError where CUDA was asked for and is not what the session got, GraphError where

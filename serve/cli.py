@@ -1,28 +1,33 @@
-"""`axonnx serve`: load artifacts, listen, answer until told to stop."""
+"""`axonnx serve`: listen, load artifacts, answer until told to stop."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import uvicorn
-
-from artifact import ArtifactError, Model, load
+from artifact import load
 from artifact.providers import CHOICES
 from serve.app import create_app
-from serve.protocol import Protocol
+from serve.engine import Engine
+from serve.repository import Listing, Repository
+from serve.server import Server, listen
+from serve.service import Service
 from serve.settings import PREFIX, Settings, SettingsError, read_settings
-
-BACKLOG = 2048
 
 
 def main(argv: list[str]) -> int:
-    """Serve until SIGTERM or SIGINT; 0 stopped, 1 an artifact does not load, 2 wrong arguments."""
+    """Serve until SIGTERM or SIGINT.
+
+    0 stopped, 1 no artifact loads or a second signal cut predictions short, 2 wrong arguments.
+    """
     flags = _parser().parse_args(argv[1:])
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -33,60 +38,71 @@ def main(argv: list[str]) -> int:
             provider=flags.provider,
         )
         _refuse_missing(settings.models)
-        listener = _bind(settings.host, settings.port)
+        listener = _listen(settings.host, settings.port)
     except SettingsError as error:
         return _fail(str(error), 2)
     with listener:
-        try:
-            models = load_models(settings)
-        except ArtifactError as error:
-            return _fail(str(error), 1)
-        listener.listen(BACKLOG)
-        for name, model in models.items():
-            _say(f"model {name}, artifact {model.id[:12]}, on {model.providers[0]}")
         host, port = listener.getsockname()[:2]
-        _say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-        serve(models, settings, listener)
-    return 0
+        scheme = "https" if settings.tls_certificate else "http"
+        _say(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        return serve(create_service(settings), listener)
 
 
-def load_models(settings: Settings) -> dict[str, Model]:
-    """Load and verify every artifact of the settings, by the names in their manifests.
-
-    Raises ArtifactError naming the file or folder that does not load.
-    """
-    models: dict[str, Model] = {}
-    for path in settings.models:
-        try:
-            model = load(path, provider=settings.provider, max_rows=settings.max_rows)
-        except ArtifactError as error:
-            raise type(error)(f"{path.name}: {error}") from None
-        except OSError as error:
-            raise ArtifactError(f"{path.name}: {error.strerror}") from None
-        if model.manifest.name in models:
-            raise ArtifactError(
-                f"{path.name}: a model {model.manifest.name!r} is there already; "
-                "names of models served together must differ"
-            )
-        models[model.manifest.name] = model
-    return models
-
-
-def serve(models: dict[str, Model], settings: Settings, listener: socket.socket) -> None:
-    """Answer on `listener` until SIGTERM or SIGINT, then finish what is running."""
-    config = uvicorn.Config(
-        create_app(models, settings),
-        log_level="info" if settings.access_log else settings.log_level,
-        access_log=settings.access_log,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-        server_header=False,
-        http=Protocol,
-        ws="none",
+def create_service(settings: Settings) -> Service:
+    """The parts of a service, nothing loaded yet."""
+    read = partial(
+        load,
+        provider=settings.provider,
+        max_rows=settings.max_rows,
+        device_id=settings.device_id,
+        gpu_memory=settings.gpu_memory,
     )
-    # uvicorn hands the signal on once it has stopped.
+    repository = Repository(settings.models, read, settings.model_name)
+    engine = Engine(settings.slots, settings.max_pending, settings.max_pending_bytes)
+    return Service(repository, engine, settings)
+
+
+def serve(service: Service, listener: socket.socket) -> int:
+    """Answer on `listener` until a signal, then finish what is running; the exit code."""
+    server = Server(create_app(service), service)
+    loader = threading.Thread(target=_load_all, args=(service, server), daemon=True)
+    loader.start()
+    # uvicorn hands a signal on that came before it listened to them.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        uvicorn.Server(config).run(sockets=[listener])
-    _say("stopped")
+        server.run(sockets=[listener])
+    pending = service.engine.pending
+    failed = service.repository.started and not service.repository.served
+    service.engine.close()
+    if server.force_exit and pending:
+        code = _fail(f"stopped by a second signal; {pending} predictions were cut short", 1)
+    elif failed:
+        code = 1
+    else:
+        _say("stopped")
+        code = 0
+    if loader.is_alive() or not service.engine.join(1.0):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # ONNX Runtime is at work in a thread and must not see the interpreter go
+    return code
+
+
+def _load_all(service: Service, server: Server) -> None:
+    """Load the models, say what became of each, and stop the server where none loads."""
+    repository = service.repository
+    for result in repository.load_all():
+        if isinstance(result, Listing):
+            _fail(f"{result.source}: {result.reason}", 1)
+        else:
+            model = result.model
+            _say(
+                f"model {result.name} version {result.version}, artifact {model.id[:12]}, "
+                f"on {model.providers[0]}"
+            )
+    if repository.served:
+        _say("ready")
+    else:
+        server.should_exit = True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Every setting also has an environment variable {PREFIX}…; flags override them.",
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="artifact, folder or zip"
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="artifact, or folder of artifacts",
     )
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (8000)")
@@ -116,16 +136,11 @@ def _refuse_missing(paths: Sequence[Path]) -> None:
             raise SettingsError(f"{path}: {error.strerror}") from None
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; it refuses callers until the models are loaded."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        listener.bind((host, port))
+        return listen(host, port)
     except OSError as error:
-        listener.close()
         raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    return listener
 
 
 def _stop(signum: int, frame: object) -> None:
@@ -138,5 +153,5 @@ def _say(text: str) -> None:
 
 def _fail(text: str, code: int) -> int:
     for line in text.splitlines():
-        print(f"axonnx: error: {line}", file=sys.stderr)
+        print(f"axonnx: error: {line}", file=sys.stderr, flush=True)
     return code

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from artifact.batching import BATCH_SIZES
@@ -17,15 +18,23 @@ PREFIX = "AXONNX_"
 OTHERS = frozenset(
     PREFIX + name for name in ("DATA", "ARTIFACT", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
 )
+SECRETS = frozenset({"api_keys", "tls_key_password"})
 Provider = Literal["cpu", "cuda", "auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 def processors() -> int:
-    """Processors this process may use."""
+    """Processors this process may use: its affinity, and a container's quota of them."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group of version 2, or "max"
+        return count
 
 
 class SettingsError(Exception):
@@ -35,16 +44,27 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Settings of the service; the field `port` is the variable `AXONNX_PORT`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+    )
 
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="artifacts to serve (folders or zips), separated as in `PATH`"
+        (), description="artifacts to serve (folders or zips) or folders of them, as in `PATH`"
+    )
+    model_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}$",
+        description="name to serve under, in place of the one in the artifact",
     )
     host: str = Field("127.0.0.1", description="address to listen on; `0.0.0.0` for all")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     provider: Provider = Field(
         "cpu",
         description="`cpu`, `cuda`, or `auto` (CUDA where it starts); never a silent fallback",
+    )
+    device_id: int = Field(0, ge=0, description="which CUDA device")
+    gpu_memory: int | None = Field(
+        None, ge=1, description="bytes of GPU memory that one model may take; none: no limit"
     )
     max_rows: int = Field(
         BATCH_SIZES[-1],
@@ -55,10 +75,13 @@ class Settings(BaseSettings):
     slots: int = Field(
         default_factory=processors,
         ge=1,
-        description="predictions that run at the same time; by default one per processor",
+        description="runs at the same time; by default one per processor",
     )
     max_pending: int = Field(
         64, ge=1, description="predictions being read, waiting or running; beyond it 503"
+    )
+    max_pending_bytes: int = Field(
+        512 * 1024 * 1024, ge=1, description="bytes of all bodies held at once; beyond it 503"
     )
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
@@ -71,10 +94,43 @@ class Settings(BaseSettings):
         le=3600,
         description="seconds for one prediction, body and wait included; then 504",
     )
+    max_connections: int = Field(1024, ge=1, description="open connections; beyond it 503")
+    header_timeout: float = Field(
+        10.0, gt=0, le=3600, description="seconds for the head of a request; then it is cut"
+    )
+    keep_alive: int = Field(
+        20, ge=1, le=3600, description="seconds that an idle connection is kept open"
+    )
+    drain_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="seconds after SIGTERM in which callers are still answered, and sent elsewhere",
+    )
     shutdown_timeout: int = Field(
-        10, ge=0, description="seconds that running predictions get after SIGTERM"
+        10, ge=0, description="seconds that running predictions get after that"
+    )
+    model_control: bool = Field(
+        False, description="let callers load and unload models (V2 repository)"
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="keys that callers must send one of, separated by commas"
+    )
+    tls_certificate: Path | None = Field(None, description="file of the TLS certificate chain")
+    tls_key: Path | None = Field(None, description="file of its private key")
+    tls_key_password: SecretStr | None = Field(None, description="pass phrase of that key")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may call, separated by commas; `*` for all"
+    )
+    page: bool = Field(True, description="the page for people at `/`, and `/docs`")
+    tracing: bool = Field(
+        False, description="OpenTelemetry traces, sent as the `OTEL_…` variables say (extra `otel`)"
+    )
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="port of the V2 protocol over gRPC (extra `grpc`)"
     )
     access_log: bool = Field(False, description="write one line per request")
+    log_format: LogFormat = Field("text", description="`text`, or `json`: one object per line")
     log_level: LogLevel = Field("warning", description="`debug`, `info`, `warning` or `error`")
 
     @field_validator("models", mode="before")
@@ -83,6 +139,22 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _pair(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            given, other = (
+                ("certificate", "key") if self.tls_certificate else ("key", "certificate")
+            )
+            raise ValueError(f"{PREFIX}TLS_{given.upper()} needs {PREFIX}TLS_{other.upper()} too")
+        return self
 
 
 def read_settings(**flags: object) -> Settings:
@@ -100,9 +172,13 @@ def read_settings(**flags: object) -> Settings:
     except ValidationError as error:
         lines = []
         for fault in error.errors():
+            if not fault["loc"]:  # a rule about several settings, which names them itself
+                lines.append(str(fault["msg"]).removeprefix("Value error, "))
+                continue
             name = str(fault["loc"][0])
             source = f"--{name}" if name in given else f"{PREFIX}{name.upper()}"
-            lines.append(f"{source}: {fault['msg']}; given: {fault['input']!r}")
+            shown = "" if name in SECRETS else f"; given: {fault['input']!r}"
+            lines.append(f"{source}: {fault['msg']}{shown}")
         raise SettingsError("\n".join(lines)) from None
 
 
@@ -130,7 +206,7 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         if field.default_factory is not None:
             default = "processors"
-        elif field.default == ():
+        elif field.default in ((), None) or name in SECRETS:
             default = "none"
         else:
             default = f"`{str(field.default).lower()}`"

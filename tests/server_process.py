@@ -37,11 +37,12 @@ class Server:
         for line in self.process.stdout:
             self.said.append(line.strip())
             if "listening on" in line:
+                self.url = line.split()[-1]
+            if line == "axonnx: ready\n":
                 break
         else:
             self.process.wait(10)
             raise AssertionError(f"no server: {log.read_text()}")
-        self.url = self.said[-1].split()[-1]
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def wait_for_pending(self, count: int) -> None:

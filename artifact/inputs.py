@@ -1,0 +1,58 @@
+"""What an input must be: dtype, byte order, axes, sizes, finite values; errors that say so."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from artifact.arrays import Array
+from artifact.errors import InputError
+from artifact.manifest import TensorSpec
+
+MAX_ROW_ELEMENTS = 1 << 26
+CHECKED_AT_ONCE = 1 << 20
+
+
+def check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
+    """Check one input's type, rank and sizes; `sizes` collects axis sizes shared by name."""
+    name = spec.name
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{name}: must be a numpy array, is {type(array).__name__}", name)
+    if array.dtype.newbyteorder("=") != np.dtype(spec.dtype):
+        raise InputError(f"{name}: dtype {array.dtype}; must be {spec.dtype}", name)
+    if not array.dtype.isnative:
+        raise InputError(f"{name}: byte order {array.dtype.str!r}; must be native", name)
+    if array.ndim != len(spec.axes):
+        raise InputError(
+            f"{name}: {array.ndim} axes {array.shape}; must be {len(spec.axes)}: {spec.layout}",
+            name,
+        )
+    for axis, size in zip(spec.axes, array.shape, strict=True):
+        if axis.size is not None and size != axis.size:
+            raise InputError(
+                f"{name}: axis {axis.name} has {size}; must have {axis.size}: {spec.layout}", name
+            )
+        if size == 0:
+            raise InputError(f"{name}: axis {axis.name} is empty; at least 1 is wanted", name)
+        known, owner = sizes.setdefault(axis.name, (size, name))
+        if known != size:
+            raise InputError(
+                f"{name}: axis {axis.name} has {size}, but {known} in {owner}; must agree", name
+            )
+    if math.prod(array.shape[1:]) > MAX_ROW_ELEMENTS:
+        raise InputError(f"{name}: a row holds more than {MAX_ROW_ELEMENTS} values", name)
+
+
+def refuse_nonfinite(spec: TensorSpec, array: Array) -> None:
+    """Refuse NaN and infinity, a bounded stretch of rows at a time."""
+    step = max(1, CHECKED_AT_ONCE // math.prod(array.shape[1:]))
+    for start in range(0, len(array), step):
+        finite = np.isfinite(array[start : start + step])
+        if not finite.all():
+            place = np.unravel_index(int(np.argmin(finite)), finite.shape)
+            where = ", ".join(
+                f"{axis.name} {int(index) + (start if axis.name == 'batch' else 0)}"
+                for axis, index in zip(spec.axes, place, strict=True)
+            )
+            raise InputError(f"{spec.name}: not a finite number at {where}", spec.name)

@@ -1,0 +1,280 @@
+"""Bounded places, a queue, and threads that run what waits: together where it changes no byte.
+
+A thread that becomes free takes the oldest waiting request, and with it those behind it that have
+the same model and row shape, as far as the model's certificate says that rows of this shape may
+share a run. Rows are counted, not requests. Nothing ever waits in order to be joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from time import monotonic, time
+from typing import TypeVar
+
+import numpy as np
+
+from artifact.arrays import Array
+from artifact.batching import RowShape, row_shape
+from artifact.errors import ArtifactError, RunError
+from serve.errors import DeadlineExceeded, Overloaded
+from serve.repository import Served
+
+Arrays = Mapping[str, Array]
+Result = TypeVar("Result")
+Key = tuple[Served, RowShape]
+
+
+class Job:
+    """One request's inputs on their way to an answer."""
+
+    __slots__ = ("deadline", "future", "inputs", "queued", "rows", "waited")
+
+    def __init__(
+        self, inputs: Arrays, rows: int, deadline: float, future: asyncio.Future[dict[str, Array]]
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.deadline = deadline
+        self.future = future
+        self.queued = monotonic()
+        self.waited = 0.0
+
+
+class Place:
+    """One of the pending places, and the bytes that its body takes."""
+
+    __slots__ = ("_engine", "size")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.size = 0
+
+    def hold(self, size: int) -> None:
+        """Reserve `size` bytes in all before they are read; raises Overloaded."""
+        more = size - self.size
+        if more <= 0:
+            return
+        engine = self._engine
+        if engine.pending_bytes + more > engine.max_pending_bytes and engine.pending > 1:
+            raise Overloaded(
+                f"bodies of {engine.pending_bytes} bytes are pending; send it again a little later"
+            )
+        engine.pending_bytes += more
+        self.size = size
+
+
+class Engine:
+    """`slots` runs at a time; at most `max_pending` requests are read, wait or run."""
+
+    def __init__(self, slots: int, max_pending: int, max_pending_bytes: int = 1 << 29) -> None:
+        self.max_pending = max_pending
+        self.max_pending_bytes = max_pending_bytes
+        self.pending = 0
+        self.pending_bytes = 0
+        self.rejected = 0
+        self._changed = threading.Condition()
+        self._queues: dict[Key, deque[Job]] = {}
+        self._busy: set[Served] = set()
+        self._closed = False
+        self._aside = ThreadPoolExecutor(slots, thread_name_prefix="aside")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"run-{index}", daemon=True)
+            for index in range(slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a run."""
+        with self._changed:
+            return sum(map(len, self._queues.values()))
+
+    @contextmanager
+    def admit(self) -> Iterator[Place]:
+        """Hold one of the pending places; raises Overloaded where none is left."""
+        if self.pending >= self.max_pending:
+            self.rejected += 1
+            raise Overloaded(
+                f"{self.pending} predictions are pending; send it again a little later"
+            )
+        self.pending += 1
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self.pending -= 1
+            self.pending_bytes -= place.size
+
+    async def predict(
+        self, served: Served, inputs: Arrays, deadline: float
+    ) -> tuple[dict[str, Array], float]:
+        """The answer to inputs that `check_inputs` let through, and the seconds they waited.
+
+        `deadline` is a `time.monotonic()` value. Raises DeadlineExceeded, and what `Model.run`
+        raises. A run ends early only when every request in it is past its deadline.
+        """
+        loop = asyncio.get_running_loop()
+        job = Job(inputs, len(next(iter(inputs.values()))), deadline, loop.create_future())
+        timer = loop.call_later(max(0.0, deadline - monotonic()), _expire, job)
+        key = (served, row_shape(inputs))
+        with self._changed:
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = deque()
+            queue.append(job)
+            self._changed.notify()
+        try:
+            return await job.future, job.waited
+        except BaseException:
+            self._withdraw(key, job)
+            raise
+        finally:
+            timer.cancel()
+
+    def _withdraw(self, key: Key, job: Job) -> None:
+        """Take a job that nobody waits for out of the queue, where it is still there."""
+        with self._changed:
+            queue = self._queues.get(key)
+            if queue is not None and job in queue:
+                queue.remove(job)
+                if not queue:
+                    del self._queues[key]
+
+    async def aside(self, work: Callable[[], Result], deadline: float) -> Result:
+        """Run `work`, such as reading a large body, in a thread; raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+        except TimeoutError:
+            raise DeadlineExceeded("the answer was not there in time; send fewer rows") from None
+
+    def close(self) -> None:
+        """Let the threads end once they are through with what they run; what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._queues.clear()
+            self._changed.notify_all()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+
+    def join(self, seconds: float) -> bool:
+        """Wait so long for the threads of a closed engine; whether all have ended."""
+        limit = monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, limit - monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            key, jobs = taken
+            try:
+                self._run(key, jobs)
+            finally:
+                with self._changed:
+                    self._busy.discard(key[0])
+                    if key[0].model.exclusive:
+                        self._changed.notify_all()
+            del key, jobs, taken  # an unloaded model goes when its last run is over
+
+    def _next(self) -> tuple[Key, list[Job]] | None:
+        """Wait for jobs that may share a run; None once the engine is closed."""
+        with self._changed:
+            while not self._closed:
+                for key, queue in self._queues.items():
+                    if key[0] in self._busy:
+                        continue
+                    jobs = _take(key, queue)
+                    del self._queues[key]
+                    if queue:  # behind the others: no model or shape starves another
+                        self._queues[key] = queue
+                    if not jobs:
+                        break
+                    if key[0].model.exclusive:
+                        self._busy.add(key[0])
+                    return key, jobs
+                else:
+                    self._changed.wait()
+            return None
+
+    def _run(self, key: Key, jobs: list[Job]) -> None:
+        served = key[0]
+        start = monotonic()
+        for job in jobs:
+            job.waited = start - job.queued
+        try:
+            answers: list[dict[str, Array] | Exception] = list(_answer(served, jobs))
+        except RunError as error:
+            # One request's rows shall not spoil its neighbours' answers.
+            answers = [_answer_alone(served, job) for job in jobs] if len(jobs) > 1 else [error]
+        except Exception as error:
+            answers = [error] * len(jobs)
+        seconds = monotonic() - start
+        with self._changed:
+            rows = sum(job.rows for job in jobs)
+            served.statistics.count_run(rows, [job.waited for job in jobs], seconds, time())
+        loop = jobs[0].future.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_deliver, jobs, answers)
+
+
+def _take(key: Key, queue: deque[Job]) -> list[Job]:
+    """Take the oldest job and those behind it that may run with it; none where all are over."""
+    while queue and queue[0].future.done():
+        queue.popleft()
+    if not queue:
+        return []
+    served, shape = key
+    sizes = served.model.joinable(shape)
+    # Two rows of a shape not seen before have it probed.
+    limit = 2 if sizes is None else sizes[-1]
+    fitting, certified, rows = 0, 0, 0
+    for job in queue:
+        rows += job.rows
+        if rows > limit:
+            break
+        fitting += 1
+        if sizes is not None and rows in sizes:
+            certified = fitting
+    return [queue.popleft() for _ in range(max(1, certified or fitting))]
+
+
+def _answer(served: Served, jobs: list[Job]) -> Iterator[dict[str, Array]]:
+    """Run the jobs together; one answer each, in their order."""
+    deadline = max(job.deadline for job in jobs)
+    if len(jobs) == 1:
+        yield served.model.run(jobs[0].inputs, deadline)
+        return
+    joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
+    outputs = served.model.run(joined, deadline)
+    start = 0
+    for job in jobs:
+        yield {name: values[start : start + job.rows] for name, values in outputs.items()}
+        start += job.rows
+
+
+def _answer_alone(served: Served, job: Job) -> dict[str, Array] | Exception:
+    try:
+        return served.model.run(job.inputs, job.deadline)
+    except ArtifactError as error:
+        return error
+
+
+def _deliver(jobs: list[Job], answers: list[dict[str, Array] | Exception]) -> None:
+    for job, answer in zip(jobs, answers, strict=True):
+        if job.future.done():
+            continue
+        if isinstance(answer, Exception):
+            job.future.set_exception(answer)
+        else:
+            job.future.set_result(answer)
+
+
+def _expire(job: Job) -> None:
+    if not job.future.done():
+        late = DeadlineExceeded("the answer was not there in time; send fewer rows")
+        job.future.set_exception(late)

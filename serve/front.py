@@ -1,0 +1,129 @@
+"""The outermost layer: identifiers, counts, the error body, and the short way to a prediction.
+
+Predictions go straight to their handler, past the router and middleware of the framework, which
+would cost as much as reading and writing the message itself; everything else goes through them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import respond
+from serve.service import Service
+
+logger = logging.getLogger("axonnx.serve")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+Handler = Callable[[Request, str | None, str | None], Awaitable[Response]]
+
+
+class Front:
+    """Around the application: `predict` and `infer` answer the two kinds of predictions."""
+
+    def __init__(self, app: ASGIApp, service: Service, predict: Handler, infer: Handler) -> None:
+        self.app = app
+        self._service = service
+        self._predict = predict
+        self._infer = infer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server (ASGI)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = monotonic()
+        scope["request_id"] = _request_id(scope)
+        scope["served"] = scope["error_type"] = None
+        scope["protocol"] = "v2" if scope["path"].startswith("/v2") else "rest"
+        status = 499  # the caller left
+        try:
+            short = self._short_way(scope["method"], scope["path"])
+            if short is None:
+                status = await self._through(scope, receive, send)
+            else:
+                handler, name, version = short
+                response = await self._answer(handler, name, version, Request(scope, receive))
+                self._stamp(scope, MutableHeaders(raw=response.raw_headers))
+                await response(scope, receive, send)
+                status = response.status_code
+        except ClientDisconnect:
+            logger.info("request %s: the caller left", scope["request_id"])
+        finally:
+            self._count(scope, status, monotonic() - start)
+
+    def _short_way(self, method: str, path: str) -> tuple[Handler, str | None, str | None] | None:
+        if method != "POST":
+            return None
+        if path == "/predict":
+            return self._predict, None, None
+        if path.endswith("/infer"):
+            match path.split("/"):
+                case ["", "v2", "models", name, "infer"]:
+                    return self._infer, name, None
+                case ["", "v2", "models", name, "versions", version, "infer"]:
+                    return self._infer, name, version
+        elif path.endswith("/predict"):
+            match path.split("/"):
+                case ["", "models", name, "predict"]:
+                    return self._predict, name, None
+        return None
+
+    async def _answer(
+        self, handler: Handler, name: str | None, version: str | None, request: Request
+    ) -> Response:
+        try:
+            return await handler(request, name, version)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return respond(error, request)
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Let the framework answer; gives the status."""
+        status = 0
+
+        async def send_stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._stamp(scope, MutableHeaders(scope=message))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_stamped)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            response = respond(error, Request(scope, receive))
+            if status:  # half an answer is out: let the server cut the connection
+                raise
+            await response(scope, receive, send_stamped)
+        return status
+
+    def _stamp(self, scope: Scope, headers: MutableHeaders) -> None:
+        headers["X-Request-Id"] = scope["request_id"]
+        if scope["served"] is not None:
+            headers["X-Artifact-Id"] = scope["served"].model.id
+        if self._service.repository.draining:  # the next request goes to another replica
+            headers["Connection"] = "close"
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        served = scope["served"]
+        statistics = self._service.statistics if served is None else served.statistics
+        statistics.count_answer(scope["protocol"], status, seconds, scope["error_type"])
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id where it is a plain word, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
+            return str(value.decode("latin-1"))
+    return uuid.uuid4().hex

@@ -1,0 +1,93 @@
+"""The life of the process: live at once, ready when the models are, drained, stopped.
+
+The first SIGTERM (or Ctrl-C) makes the service not ready. For `drain_seconds` it still answers
+whoever calls, and tells them to connect elsewhere next time; then it listens no more, finishes what
+it has accepted within `shutdown_timeout`, and ends. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from serve.front import Front
+from serve.protocol import Bounds, Protocol
+from serve.service import Service
+from serve.settings import Settings
+
+# Beyond the time for a request: so long may the rest of a message take that nobody reads.
+_MESSAGE_MARGIN = 5.0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with a drain before its shutdown and a look at the connections."""
+
+    def __init__(self, app: Front, service: Service) -> None:
+        super().__init__(_config(app, service.settings))
+        self._service = service
+        self._drained_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: drain; a second one: stop."""
+        if self._drained_at is None:
+            self._service.repository.draining = True
+            self._drained_at = monotonic() + self._service.settings.drain_seconds
+        else:
+            self.should_exit = self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: end the drain, cut connections that keep us waiting."""
+        now = monotonic()
+        if self._drained_at is not None and (
+            now >= self._drained_at or not self.server_state.connections
+        ):
+            self.should_exit = True
+        if counter % 5 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.expire(now)
+        return await super().on_tick(counter)
+
+
+def _config(app: Any, settings: Settings) -> uvicorn.Config:
+    bounds = Bounds(
+        settings.max_connections,
+        settings.header_timeout,
+        settings.request_timeout + _MESSAGE_MARGIN,
+    )
+    password = settings.tls_key_password
+    return uvicorn.Config(
+        app,
+        log_level="info" if settings.access_log else settings.log_level,
+        access_log=settings.access_log,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_keep_alive=settings.keep_alive,
+        server_header=False,
+        http=functools.partial(Protocol, bounds=bounds),  # type: ignore[arg-type]
+        ws="none",
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_keyfile_password=password.get_secret_value() if password else None,
+    )
+
+
+def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
+    """A listening socket that finds out about callers who are gone; raises OSError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    try:
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,84 @@
+"""What every protocol does with a prediction: a place, a body, inputs, a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from artifact.arrays import Array
+from serve.engine import Engine, Place
+from serve.errors import BodyTooLarge, MalformedBody, SlowBody
+from serve.repository import Repository, Served
+from serve.settings import Settings
+from serve.statistics import Statistics
+
+Result = TypeVar("Result")
+# Work on more bytes than these would hold up the event loop for more than about a millisecond.
+INLINE_BINARY = 1 << 20
+INLINE_JSON = 1 << 17
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """The parts of a running service; `statistics` counts requests that concern no model."""
+
+    repository: Repository
+    engine: Engine
+    settings: Settings
+    statistics: Statistics = field(default_factory=Statistics)
+
+    def deadline(self) -> float:
+        """When a prediction that begins now must be over, a `time.monotonic()` value."""
+        return monotonic() + self.settings.request_timeout
+
+    async def read_body(self, request: Request, place: Place, deadline: float) -> bytes:
+        """The body, its size reserved before it is read and counted while it streams.
+
+        Raises BodyTooLarge, Overloaded, SlowBody when it is not there by `deadline`, MalformedBody
+        where it is empty.
+        """
+        limit = self.settings.max_body_bytes
+        announced = request.headers.get("content-length")
+        if announced is not None and announced.isdecimal():
+            if len(announced) > 18 or int(announced) > limit:
+                raise BodyTooLarge(f"the body has {announced[:18]} bytes; at most {limit} are read")
+            place.hold(int(announced))
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise BodyTooLarge(
+                            f"the body has more than the {limit} bytes that are read"
+                        )
+                    place.hold(size)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise SlowBody(f"only {size} bytes of the body arrived in time") from None
+        if size == 0:
+            raise MalformedBody("the body is empty")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def work(
+        self, work: Callable[[], Result], size: int, deadline: float, inline: int = INLINE_BINARY
+    ) -> Result:
+        """The result of work on `size` bytes: done here where they are few, else in a thread."""
+        if size <= inline:
+            return work()
+        return await self.engine.aside(work, deadline)
+
+    async def predict(
+        self, request: Request, served: Served, inputs: Mapping[str, Array], deadline: float
+    ) -> dict[str, Array]:
+        """Check the inputs and run the model; raises what both raise."""
+        size = sum(array.nbytes for array in inputs.values())
+        await self.work(lambda: served.model.check_inputs(inputs), size, deadline)
+        outputs, request.scope["waited"] = await self.engine.predict(served, inputs, deadline)
+        return outputs

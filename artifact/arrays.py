@@ -11,6 +11,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,15 @@ _DIRECTORY_ENTRY_BYTES = 1024
 def encode_npy(array: Array) -> bytes:
     """`array` as `.npy` bytes: version 1.0, little-endian, C order."""
     plain = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return _npy_head(plain.dtype.str, array.shape) + plain.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _npy_head(descr: str, shape: tuple[int, ...]) -> bytes:
+    """Magic, version 1.0 and header of a `.npy` in C order."""
     stream = io.BytesIO()
-    np.lib.format.write_array(stream, plain.reshape(array.shape), (1, 0), allow_pickle=False)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue()
 
 
@@ -73,9 +81,11 @@ def decode_npy(data: bytes | memoryview, field: str | None = None) -> Array:
     """
     view = memoryview(data)
     where = f"{field}: " if field else ""
-    header, offset = _header(view, where, field)
-    descr, order = header["descr"].strip("'"), header["fortran_order"]
-    shape = _shape(header["shape"])
+    text, offset = _header(view, where, field)
+    parsed = _parse(text)
+    if parsed is None:
+        raise InputError(f"{where}.npy header is malformed, or of a structured type", field)
+    descr, order, shape = parsed
     if descr not in DESCRIPTIONS:
         hint = "; send little-endian" if descr[:1] == ">" else ""
         known = ", ".join(DESCRIPTIONS)
@@ -158,8 +168,8 @@ def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byt
     return data
 
 
-def _header(view: memoryview, where: str, field: str | None) -> tuple[dict[str, str], int]:
-    """The header's values as they are written, and the offset of the data."""
+def _header(view: memoryview, where: str, field: str | None) -> tuple[bytes, int]:
+    """The header's text, and the offset of the data."""
     if bytes(view[:6]) != MAGIC or len(view) < 12:
         raise InputError(f"{where}no .npy data (they begin with \\x93NUMPY)", field)
     width = {1: 2, 2: 4, 3: 4}.get(view[6])
@@ -169,13 +179,19 @@ def _header(view: memoryview, where: str, field: str | None) -> tuple[dict[str, 
     offset = 8 + width + size
     if size > MAX_HEADER_BYTES or offset > len(view):
         raise InputError(f"{where}.npy header of {size} bytes is cut short or too long", field)
-    text = bytes(view[8 + width : offset]).decode("latin-1")
+    return bytes(view[8 + width : offset]), offset
+
+
+@lru_cache(maxsize=256)
+def _parse(header: bytes) -> tuple[str, str, tuple[int, ...] | None] | None:
+    """Type, order and shape in a header; None where it is malformed, no shape where that is."""
+    text = header.decode("latin-1")
     items = _ITEM.findall(text)
     table = dict(items)
     rest = _ITEM.sub("", text).translate(_NO_SPACE)
     if len(items) != 3 or len(table) != 3 or rest not in ("{,,}", "{,,,}"):
-        raise InputError(f"{where}.npy header is malformed, or of a structured type", field)
-    return table, offset
+        return None
+    return table["descr"].strip("'"), table["fortran_order"], _shape(table["shape"])
 
 
 def _shape(text: str) -> tuple[int, ...] | None:

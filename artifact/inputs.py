@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,15 +15,25 @@ MAX_ROW_ELEMENTS = 1 << 26
 CHECKED_AT_ONCE = 1 << 20
 
 
+def refuse_names(wanted: Sequence[str], inputs: Mapping[str, Array]) -> None:
+    """Raise InputError for a name that is missing among the inputs, or that nobody asked for."""
+    for kind, names in (
+        ("missing", [name for name in wanted if name not in inputs]),
+        ("unknown", [name for name in inputs if name not in wanted]),
+    ):
+        if names:
+            raise InputError(f"{names[0]}: {kind}; inputs: {', '.join(wanted)}", names[0])
+
+
 def check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
     """Check one input's type, rank and sizes; `sizes` collects axis sizes shared by name."""
     name = spec.name
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name}: must be a numpy array, is {type(array).__name__}", name)
-    if array.dtype.newbyteorder("=") != np.dtype(spec.dtype):
+    if array.dtype != spec.dtype:  # equal only in native byte order
+        if array.dtype.newbyteorder("=") == np.dtype(spec.dtype):
+            raise InputError(f"{name}: byte order {array.dtype.str!r}; must be native", name)
         raise InputError(f"{name}: dtype {array.dtype}; must be {spec.dtype}", name)
-    if not array.dtype.isnative:
-        raise InputError(f"{name}: byte order {array.dtype.str!r}; must be native", name)
     if array.ndim != len(spec.axes):
         raise InputError(
             f"{name}: {array.ndim} axes {array.shape}; must be {len(spec.axes)}: {spec.layout}",
@@ -46,6 +57,9 @@ def check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]
 
 def refuse_nonfinite(spec: TensorSpec, array: Array) -> None:
     """Refuse NaN and infinity, a bounded stretch of rows at a time."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.size <= CHECKED_AT_ONCE and math.isfinite(array.sum()):
+            return  # NaN and infinity would have stayed in the sum
     step = max(1, CHECKED_AT_ONCE // math.prod(array.shape[1:]))
     for start in range(0, len(array), step):
         finite = np.isfinite(array[start : start + step])

@@ -23,10 +23,9 @@ from artifact.deadline import Clock
 from artifact.errors import (
     GoldenError,
     GraphError,
-    InputError,
     RunError,
 )
-from artifact.inputs import check_array, refuse_nonfinite
+from artifact.inputs import check_array, refuse_names, refuse_nonfinite
 from artifact.manifest import Manifest
 
 MAX_PROBED_SHAPES = 64
@@ -152,18 +151,25 @@ class Model:
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
         """The number of rows of `inputs`; raises InputError naming the input and what is wrong."""
-        specs = {spec.name: spec for spec in self.manifest.inputs}
-        if missing := [name for name in specs if name not in inputs]:
-            raise InputError(f"{missing[0]}: missing; inputs: {', '.join(specs)}", missing[0])
-        if unknown := [name for name in inputs if name not in specs]:
-            raise InputError(f"{unknown[0]}: unknown; inputs: {', '.join(specs)}", unknown[0])
+        rows = self.check_layout(inputs)
+        self.check_values(inputs)
+        return rows
+
+    def check_layout(self, inputs: Mapping[str, Array]) -> int:
+        """The number of rows: names, dtypes and axes are checked, values are not looked at."""
+        specs = self.manifest.inputs
+        if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
+            refuse_names([spec.name for spec in specs], inputs)
         sizes: dict[str, tuple[int, str]] = {}
-        for spec in self.manifest.inputs:
+        for spec in specs:
             check_array(spec, inputs[spec.name], sizes)
+        return sizes["batch"][0]
+
+    def check_values(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse NaN and infinity where the manifest does, in inputs of the right layout."""
         for spec in self.manifest.inputs:
             if spec.nonfinite == "refuse" and spec.dtype.startswith("float"):
                 refuse_nonfinite(spec, inputs[spec.name])
-        return sizes["batch"][0]
 
     def _policy(self, shape: RowShape, clock: Clock) -> Policy:
         """How rows of this shape are run on this machine; probed once, then remembered.

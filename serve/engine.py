@@ -20,7 +20,7 @@ import numpy as np
 
 from artifact.arrays import Array
 from artifact.batching import RowShape, row_shape
-from artifact.errors import ArtifactError, RunError
+from artifact.errors import ArtifactError, InputError, RunError
 from serve.errors import DeadlineExceeded, Overloaded
 from serve.repository import Served
 
@@ -114,10 +114,11 @@ class Engine:
     async def predict(
         self, served: Served, inputs: Arrays, deadline: float
     ) -> tuple[dict[str, Array], float]:
-        """The answer to inputs that `check_inputs` let through, and the seconds they waited.
+        """The answer to inputs that `check_layout` let through, and the seconds they waited.
 
-        `deadline` is a `time.monotonic()` value. Raises DeadlineExceeded, and what `Model.run`
-        raises. A run ends early only when every request in it is past its deadline.
+        `deadline` is a `time.monotonic()` value. Raises DeadlineExceeded, and what
+        `Model.check_values` and `Model.run` raise. A run ends early only when every request in it
+        is past its deadline.
         """
         loop = asyncio.get_running_loop()
         job = Job(inputs, len(next(iter(inputs.values()))), deadline, loop.create_future())
@@ -208,7 +209,7 @@ class Engine:
             job.waited = start - job.queued
         try:
             answers: list[dict[str, Array] | Exception] = list(_answer(served, jobs))
-        except RunError as error:
+        except (InputError, RunError) as error:
             # One request's rows shall not spoil its neighbours' answers.
             answers = [_answer_alone(served, job) for job in jobs] if len(jobs) > 1 else [error]
         except Exception as error:
@@ -247,10 +248,10 @@ def _answer(served: Served, jobs: list[Job]) -> Iterator[dict[str, Array]]:
     """Run the jobs together; one answer each, in their order."""
     deadline = max(job.deadline for job in jobs)
     if len(jobs) == 1:
-        yield served.model.run(jobs[0].inputs, deadline)
+        yield _checked_run(served, jobs[0].inputs, deadline)
         return
     joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
-    outputs = served.model.run(joined, deadline)
+    outputs = _checked_run(served, joined, deadline)
     start = 0
     for job in jobs:
         yield {name: values[start : start + job.rows] for name, values in outputs.items()}
@@ -259,9 +260,15 @@ def _answer(served: Served, jobs: list[Job]) -> Iterator[dict[str, Array]]:
 
 def _answer_alone(served: Served, job: Job) -> dict[str, Array] | Exception:
     try:
-        return served.model.run(job.inputs, job.deadline)
+        return _checked_run(served, job.inputs, job.deadline)
     except ArtifactError as error:
         return error
+
+
+def _checked_run(served: Served, inputs: Arrays, deadline: float) -> dict[str, Array]:
+    """Values are looked at here: in a thread, and once for all requests of a run."""
+    served.model.check_values(inputs)
+    return served.model.run(inputs, deadline)
 
 
 def _deliver(jobs: list[Job], answers: list[dict[str, Array] | Exception]) -> None:

@@ -6,13 +6,13 @@ would cost as much as reading and writing the message itself; everything else go
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,9 @@ from serve.service import Service
 
 logger = logging.getLogger("axonnx.serve")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Unique among processes, and made without a system call for each.
+_PROCESS = secrets.token_hex(12)
+_numbers = itertools.count(1)
 Handler = Callable[[Request, str | None, str | None], Awaitable[Response]]
 
 
@@ -51,7 +54,7 @@ class Front:
             else:
                 handler, name, version = short
                 response = await self._answer(handler, name, version, Request(scope, receive))
-                self._stamp(scope, MutableHeaders(raw=response.raw_headers))
+                response.raw_headers += self._stamps(scope)
                 await response(scope, receive, send)
                 status = response.status_code
         except ClientDisconnect:
@@ -94,7 +97,7 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._stamp(scope, MutableHeaders(scope=message))
+                message["headers"] = [*message["headers"], *self._stamps(scope)]
             await send(message)
 
         try:
@@ -108,12 +111,14 @@ class Front:
             await response(scope, receive, send_stamped)
         return status
 
-    def _stamp(self, scope: Scope, headers: MutableHeaders) -> None:
-        headers["X-Request-Id"] = scope["request_id"]
+    def _stamps(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer."""
+        stamps = [(b"x-request-id", scope["request_id"].encode("latin-1"))]
         if scope["served"] is not None:
-            headers["X-Artifact-Id"] = scope["served"].model.id
+            stamps.append((b"x-artifact-id", scope["served"].model.id.encode("latin-1")))
         if self._service.repository.draining:  # the next request goes to another replica
-            headers["Connection"] = "close"
+            stamps.append((b"connection", b"close"))
+        return stamps
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         served = scope["served"]
@@ -126,4 +131,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
             return str(value.decode("latin-1"))
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_numbers):08x}"

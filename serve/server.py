@@ -68,6 +68,7 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         timeout_keep_alive=settings.keep_alive,
         server_header=False,
+        proxy_headers=False,
         http=functools.partial(Protocol, bounds=bounds),  # type: ignore[arg-type]
         ws="none",
         ssl_certfile=settings.tls_certificate,

@@ -78,7 +78,6 @@ class Service:
         self, request: Request, served: Served, inputs: Mapping[str, Array], deadline: float
     ) -> dict[str, Array]:
         """Check the inputs and run the model; raises what both raise."""
-        size = sum(array.nbytes for array in inputs.values())
-        await self.work(lambda: served.model.check_inputs(inputs), size, deadline)
+        served.model.check_layout(inputs)
         outputs, request.scope["waited"] = await self.engine.predict(served, inputs, deadline)
         return outputs

@@ -37,7 +37,8 @@ class Statistics:
     """Requests, waits and runs of one served model since it was loaded.
 
     `requests` counts answers by (protocol, status); `errors` failed ones by error type; waits,
-    requests and runs are in seconds, `rows` per run. The engine's threads write `waits`, `rows` and
+    requests and runs are in seconds, `failed` those spent on answers that are no 200, `rows` per
+    run. The engine's threads write `waits`, `rows` and
     `runs` under the engine's lock; the event loop writes the rest.
     """
 
@@ -48,6 +49,7 @@ class Statistics:
     rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
     runs: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batches: dict[int, tuple[int, float]] = field(default_factory=dict)
+    failed: float = 0.0
     last: float = 0.0
 
     def count_answer(
@@ -57,6 +59,8 @@ class Statistics:
         key = (protocol, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.seconds.add(seconds)
+        if status != 200:
+            self.failed += seconds
         if error is not None:
             self.errors[error] = self.errors.get(error, 0) + 1
 

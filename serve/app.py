@@ -74,11 +74,11 @@ async def predict(
     deadline = service.deadline()
     served = find(service, request, name, version)
     manifest = served.model.manifest
-    headers = request.headers
-    form = body_form(headers.get("content-type"), manifest.inputs)
-    if encoding := headers.get("content-encoding"):
+    fields = request.scope["fields"]
+    form = body_form(fields.get(b"content-type", b"").decode("latin-1"), manifest.inputs)
+    if encoding := fields.get(b"content-encoding", b"").decode("latin-1"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:100]!r}; send the body plain")
-    accept = ",".join(headers.getlist("accept")) or None
+    accept = ",".join(request.headers.getlist("accept")) if b"accept" in fields else None
     wanted = answer_form(accept, form, manifest.outputs)
     limit = service.settings.max_body_bytes
     with service.engine.admit() as place:

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from time import monotonic, time
 from typing import TypeVar
 
@@ -46,13 +45,27 @@ class Job:
 
 
 class Place:
-    """One of the pending places, and the bytes that its body takes."""
+    """One of the pending places and the bytes that its body takes, held inside `with`."""
 
     __slots__ = ("_engine", "size")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.size = 0
+
+    def __enter__(self) -> Place:
+        engine = self._engine
+        if engine.pending >= engine.max_pending:
+            engine.rejected += 1
+            raise Overloaded(
+                f"{engine.pending} predictions are pending; send it again a little later"
+            )
+        engine.pending += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.pending -= 1
+        self._engine.pending_bytes -= self.size
 
     def hold(self, size: int) -> None:
         """Reserve `size` bytes in all before they are read; raises Overloaded."""
@@ -95,21 +108,9 @@ class Engine:
         with self._changed:
             return sum(map(len, self._queues.values()))
 
-    @contextmanager
-    def admit(self) -> Iterator[Place]:
-        """Hold one of the pending places; raises Overloaded where none is left."""
-        if self.pending >= self.max_pending:
-            self.rejected += 1
-            raise Overloaded(
-                f"{self.pending} predictions are pending; send it again a little later"
-            )
-        self.pending += 1
-        place = Place(self)
-        try:
-            yield place
-        finally:
-            self.pending -= 1
-            self.pending_bytes -= place.size
+    def admit(self) -> Place:
+        """A pending place, taken by entering it; that raises Overloaded where none is left."""
+        return Place(self)
 
     async def predict(
         self, served: Served, inputs: Arrays, deadline: float

@@ -43,7 +43,8 @@ class Front:
             await self.app(scope, receive, send)
             return
         start = monotonic()
-        scope["request_id"] = _request_id(scope)
+        scope["fields"] = fields = dict(scope["headers"])
+        scope["request_id"] = _request_id(fields)
         scope["served"] = scope["error_type"] = None
         scope["protocol"] = "v2" if scope["path"].startswith("/v2") else "rest"
         status = 499  # the caller left
@@ -126,9 +127,9 @@ class Front:
         statistics.count_answer(scope["protocol"], status, seconds, scope["error_type"])
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(fields: dict[bytes, bytes]) -> str:
     """The caller's X-Request-Id where it is a plain word, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
-            return str(value.decode("latin-1"))
+    given = fields.get(b"x-request-id", b"").decode("latin-1")
+    if _REQUEST_ID.fullmatch(given):
+        return given
     return f"{_PROCESS}{next(_numbers):08x}"

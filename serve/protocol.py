@@ -69,8 +69,9 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The whole message is there."""
+        """The whole message is there; if its head came with it, the application sees that."""
         self._message_since = None
+        self.scope["whole"] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
     def pause_writing(self) -> None:

@@ -1,0 +1,18 @@
+# The balancer in front of several replicas of the service: HAProxy, from Debian.
+#
+#   docker compose -f compose.scale.yaml up --scale serve=3
+#
+# On the base image of the service, so that there is one to keep up to date.
+FROM python:3.11-slim-bookworm
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends 'haproxy=2.6.*' \
+    && rm -rf /var/lib/apt/lists/*
+COPY docker/balancer.cfg /etc/haproxy/haproxy.cfg
+RUN haproxy -c -f /etc/haproxy/haproxy.cfg
+USER 10001:10001
+EXPOSE 8000 8404
+# Finish what is running, accept nothing new.
+STOPSIGNAL SIGUSR1
+HEALTHCHECK --interval=2s --timeout=2s --start-period=60s --retries=3 CMD ["python", "-c", \
+    "import urllib.request as r; r.urlopen('http://127.0.0.1:8404/ready', timeout=2)"]
+ENTRYPOINT ["haproxy", "-db", "-f", "/etc/haproxy/haproxy.cfg"]

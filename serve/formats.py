@@ -6,6 +6,7 @@ a big-endian array or an archive with other names is refused, naming the input a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -81,9 +82,14 @@ def _decode_json(body: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Arra
             short = name if len(name) <= 100 else f"{name[:100]}…"
             raise InvalidInput(f"inputs.{short}: unknown; inputs: {', '.join(specs)}", short)
     # numpy takes booleans among numbers for 0 and 1, and blows up on texts of unequal length. A
-    # body of numbers alone needs no such look; its only quotation marks are those of its keys.
-    keys_only = body.count(b'"') == 2 * (1 + len(inputs))
-    numbers = keys_only and not any(word in body for word in (b"true", b"false", b"null"))
+    # body of numbers alone needs no such look: its only quotation marks, and its only letters of
+    # true, false and null, are those of its keys.
+    keys = "".join(("inputs", *inputs))
+    quotes = 2 * (1 + len(inputs))
+    keys_only = _count(body, b'"', quotes) == quotes
+    numbers = keys_only and all(
+        _count(body, letter.encode(), keys.count(letter)) == keys.count(letter) for letter in "uf"
+    )
     tensors = {name: decode_lists(values, specs[name], numbers) for name, values in inputs.items()}
     if not keys_only:
         raise MalformedBody("a key is given twice")
@@ -96,6 +102,11 @@ def decode_lists(values: Any, spec: TensorSpec, numbers: bool) -> Array:
     `numbers` says that the lists are known to hold numbers alone.
     """
     dtype = np.dtype(spec.dtype)
+    if numbers and dtype.kind == "f" and (packed := _pack(values, len(spec.axes))) is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            tensor: Array = packed.astype(dtype, copy=False)
+            if np.isfinite(tensor.sum()):  # as infinity would not leave it
+                return tensor
     if not (numbers or _holds_only(_TYPES[dtype.kind], values, len(spec.axes))):
         _refuse_fault(values, spec, dtype)
     try:
@@ -113,6 +124,37 @@ def decode_lists(values: Any, spec: TensorSpec, numbers: bool) -> Array:
     if dtype.kind in "iu" and tensor.dtype != array.dtype and (tensor != array).any():
         _refuse_fault(values, spec, dtype)
     return tensor
+
+
+def _pack(values: Any, rank: int) -> Array | None:
+    """Lists of numbers, nested `rank` deep, as float64; None where they are ragged or not so deep.
+
+    Several times as fast as numpy, which looks at every list and number for what it may be.
+    """
+    shape: list[int] = []
+    level = [values]
+    for _ in range(rank):
+        if set(map(type, level)) != {list}:
+            return None
+        sizes = set(map(len, level))
+        if len(sizes) != 1:
+            return None
+        shape += sizes
+        level = list(chain.from_iterable(level))
+    try:
+        data = struct.pack(f"{len(level)}d", *level)
+    except (struct.error, OverflowError):  # deeper lists, or beyond every float64
+        return None
+    return np.frombuffer(data, np.float64).reshape(shape)
+
+
+def _count(body: bytes, byte: bytes, most: int) -> int:
+    """How often a byte occurs, counted as far as one more than `most`."""
+    found, place = 0, body.find(byte)
+    while place >= 0 and found <= most:
+        found += 1
+        place = body.find(byte, place + 1)
+    return found
 
 
 def _holds_only(types: frozenset[type], values: Any, rank: int) -> bool:

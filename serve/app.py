@@ -11,15 +11,19 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from artifact.errors import ArtifactError
 from serve.errors import NotReady, RequestError, UnsupportedMediaType, respond
 from serve.formats import decode, encode
 from serve.front import Front
+from serve.metrics import add_metrics
 from serve.negotiation import JSON, NPY, NPZ, answer_form, body_form
 from serve.repository import Served
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
+from serve.v2 import HEADER_LENGTH
 from serve.v2_routes import add_v2
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -42,7 +46,7 @@ _BODY = {
 }
 
 
-def create_app(service: Service) -> Front:
+def create_app(service: Service) -> ASGIApp:
     """The application around a service."""
 
     @asynccontextmanager
@@ -63,8 +67,22 @@ def create_app(service: Service) -> Front:
     for kind in (RequestError, ArtifactError, HTTPException, RequestValidationError):
         api.add_exception_handler(kind, _respond)
     _add_routes(api, service)
+    add_metrics(api, service)
     infer = add_v2(api, service)
-    return Front(api, service, lambda *call: predict(service, *call), infer)
+    front = Front(api, service, lambda *call: predict(service, *call), infer)
+    origins = service.settings.cors_origins
+    return _shared_with(front, origins) if origins else front
+
+
+def _shared_with(front: Front, origins: tuple[str, ...]) -> ASGIApp:
+    """The application for pages of these origins too; a browser sends them no key by itself."""
+    return CORSMiddleware(
+        front,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "X-API-Key", "X-Request-Id", "traceparent", HEADER_LENGTH),
+        expose_headers=("X-Request-Id", "X-Artifact-Id", "Retry-After", HEADER_LENGTH),
+    )
 
 
 async def predict(

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,12 +16,15 @@ from pathlib import Path
 
 from artifact import load
 from artifact.providers import CHOICES
+from serve import logs
 from serve.app import create_app
 from serve.engine import Engine
 from serve.repository import Listing, Repository
 from serve.server import Server, listen
 from serve.service import Service
-from serve.settings import PREFIX, Settings, SettingsError, read_settings
+from serve.settings import PREFIX, Settings, SettingsError, forget_secrets, read_settings
+from serve.tls import read_context
+from serve.tracing import Tracing, start_tracing
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +34,15 @@ def main(argv: list[str]) -> int:
     """
     flags = _parser().parse_args(argv[1:])
     signal.signal(signal.SIGTERM, _stop)
+    with logs.writing(as_json=logs.wants_json()):
+        try:
+            return _start(flags)
+        except Exception:
+            logs.life.critical("the service failed", exc_info=True)
+            return 1
+
+
+def _start(flags: argparse.Namespace) -> int:
     try:
         settings = read_settings(
             models=tuple(flags.paths) or None,
@@ -37,15 +50,19 @@ def main(argv: list[str]) -> int:
             port=flags.port,
             provider=flags.provider,
         )
+        logs.set_level(settings.log_level)
+        forget_secrets()
         _refuse_missing(settings.models)
+        tls = read_context(settings)
+        tracing = start_tracing() if settings.tracing else None
         listener = _listen(settings.host, settings.port)
     except SettingsError as error:
         return _fail(str(error), 2)
     with listener:
         host, port = listener.getsockname()[:2]
-        scheme = "https" if settings.tls_certificate else "http"
+        scheme = "https" if tls else "http"
         _say(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
-        return serve(create_service(settings), listener)
+        return serve(create_service(settings), listener, tls, tracing)
 
 
 def create_service(settings: Settings) -> Service:
@@ -62,9 +79,15 @@ def create_service(settings: Settings) -> Service:
     return Service(repository, engine, settings)
 
 
-def serve(service: Service, listener: socket.socket) -> int:
+def serve(
+    service: Service,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    tracing: Tracing | None = None,
+) -> int:
     """Answer on `listener` until a signal, then finish what is running; the exit code."""
-    server = Server(create_app(service), service)
+    app = create_app(service)
+    server = Server(tracing.around(app) if tracing else app, service, tls)
     loader = threading.Thread(target=_load_all, args=(service, server), daemon=True)
     loader.start()
     # uvicorn hands a signal on that came before it listened to them.
@@ -73,6 +96,8 @@ def serve(service: Service, listener: socket.socket) -> int:
     pending = service.engine.pending
     failed = service.repository.started and not service.repository.served
     service.engine.close()
+    if tracing:
+        tracing.close()
     if server.force_exit and pending:
         code = _fail(f"stopped by a second signal; {pending} predictions were cut short", 1)
     elif failed:
@@ -148,10 +173,9 @@ def _stop(signum: int, frame: object) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"axonnx: {text}", flush=True)
+    logs.life.info("%s", text)
 
 
 def _fail(text: str, code: int) -> int:
-    for line in text.splitlines():
-        print(f"axonnx: error: {line}", file=sys.stderr, flush=True)
+    logs.life.error("%s", text)
     return code

@@ -17,7 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import respond
+from serve.errors import Unauthorized, respond
+from serve.keys import read_keys
+from serve.logs import log_answer
 from serve.service import Service
 
 logger = logging.getLogger("axonnx.serve")
@@ -26,6 +28,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(12)
 _numbers = itertools.count(1)
 Handler = Callable[[Request, str | None, str | None], Awaitable[Response]]
+Way = tuple[Handler, str | None, str | None]  # with the name and version of the model
 
 
 class Front:
@@ -36,6 +39,8 @@ class Front:
         self._service = service
         self._predict = predict
         self._infer = infer
+        self._keys = read_keys(service.settings.api_keys.get_secret_value())
+        self._access_log = service.settings.access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of the server (ASGI)."""
@@ -49,7 +54,7 @@ class Front:
         scope["protocol"] = "v2" if scope["path"].startswith("/v2") else "rest"
         status = 499  # the caller left
         try:
-            short = self._short_way(scope["method"], scope["path"])
+            short = self._refusal(scope) or self._short_way(scope["method"], scope["path"])
             if short is None:
                 status = await self._through(scope, receive, send)
             else:
@@ -63,7 +68,14 @@ class Front:
         finally:
             self._count(scope, status, monotonic() - start)
 
-    def _short_way(self, method: str, path: str) -> tuple[Handler, str | None, str | None] | None:
+    def _refusal(self, scope: Scope) -> Way | None:
+        """The way of a request without a key that is known."""
+        if self._keys is None:
+            return None
+        fault = self._keys.refusal(scope["method"], scope["path"], scope["fields"])
+        return None if fault is None else (_refuse(fault), None, None)
+
+    def _short_way(self, method: str, path: str) -> Way | None:
         if method != "POST":
             return None
         if path == "/predict":
@@ -125,6 +137,15 @@ class Front:
         served = scope["served"]
         statistics = self._service.statistics if served is None else served.statistics
         statistics.count_answer(scope["protocol"], status, seconds, scope["error_type"])
+        if self._access_log:
+            log_answer(scope, status, seconds)
+
+
+def _refuse(text: str) -> Handler:
+    async def refuse(request: Request, name: str | None, version: str | None) -> Response:
+        raise Unauthorized(text)
+
+    return refuse
 
 
 def _request_id(fields: dict[bytes, bytes]) -> str:

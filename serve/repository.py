@@ -74,6 +74,7 @@ class Repository:
         self._name = name
         self._table: dict[str, Versions] = {}
         self._failures: Failures = {}
+        self._statistics: dict[tuple[str, str], Statistics] = {}
         self._changing = threading.Lock()
         self.started = False
         self.draining = False
@@ -88,6 +89,11 @@ class Repository:
         """All versions of all models, by name, then version."""
         table = self._table
         return [table[name][version] for name in sorted(table) for version in _order(table[name])]
+
+    @property
+    def statistics(self) -> dict[tuple[str, str], Statistics]:
+        """The counts of all that was ever served, by name and version; they outlive a reload."""
+        return dict(self._statistics)
 
     @property
     def failures(self) -> list[Listing]:
@@ -234,7 +240,8 @@ class Repository:
             return Listing(
                 name, version, UNAVAILABLE, "there is too little memory for it", path.name
             )
-        return Served(name, model.manifest.version, model, path)
+        statistics = self._statistics.setdefault((name, version), Statistics())
+        return Served(name, version, model, path, statistics)
 
 
 def find_artifacts(path: Path, depth: int = _DEPTH) -> list[Path]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import socket
+import ssl
 from time import monotonic
 from types import FrameType
-from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from serve.front import Front
 from serve.protocol import Bounds, Protocol
 from serve.service import Service
 from serve.settings import Settings
@@ -27,8 +27,9 @@ _MESSAGE_MARGIN = 5.0
 class Server(uvicorn.Server):
     """uvicorn's server, with a drain before its shutdown and a look at the connections."""
 
-    def __init__(self, app: Front, service: Service) -> None:
-        super().__init__(_config(app, service.settings))
+    def __init__(self, app: ASGIApp, service: Service, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(_config(app, service.settings, tls))
+        self.server_state.connections = service.connections
         self._service = service
         self._drained_at: float | None = None
 
@@ -54,26 +55,24 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _config(app: Any, settings: Settings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
     bounds = Bounds(
         settings.max_connections,
         settings.header_timeout,
         settings.request_timeout + _MESSAGE_MARGIN,
     )
-    password = settings.tls_key_password
     return uvicorn.Config(
         app,
-        log_level="info" if settings.access_log else settings.log_level,
-        access_log=settings.access_log,
+        log_config=None,  # serve.logs writes what uvicorn logs
+        log_level=settings.log_level,
+        access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         timeout_keep_alive=settings.keep_alive,
         server_header=False,
         proxy_headers=False,
         http=functools.partial(Protocol, bounds=bounds),  # type: ignore[arg-type]
         ws="none",
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        ssl_keyfile_password=password.get_secret_value() if password else None,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
 
 

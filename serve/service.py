@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -25,12 +25,16 @@ INLINE_JSON = 1 << 17
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """The parts of a running service; `statistics` counts requests that concern no model."""
+    """The parts of a running service.
+
+    `statistics` counts requests that concern no model; `connections` are those now open.
+    """
 
     repository: Repository
     engine: Engine
     settings: Settings
     statistics: Statistics = field(default_factory=Statistics)
+    connections: set[Any] = field(default_factory=set)
 
     def deadline(self) -> float:
         """When a prediction that begins now must be over, a `time.monotonic()` value."""
@@ -70,6 +74,7 @@ class Service:
     ) -> dict[str, Array]:
         """Check the inputs and run the model; raises what both raise."""
         served.model.check_layout(inputs)
+        request.scope["rows"] = len(next(iter(inputs.values())))
         outputs, request.scope["waited"] = await self.engine.predict(served, inputs, deadline)
         return outputs
 

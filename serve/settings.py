@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from artifact.batching import BATCH_SIZES
+from serve.keys import read_keys
 
 PREFIX = "AXONNX_"
 # Read by the trainer and by compose.yaml, which may share an environment with the service.
@@ -22,6 +24,8 @@ SECRETS = frozenset({"api_keys", "tls_key_password"})
 Provider = Literal["cpu", "cuda", "auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+# As browsers send it: lower case, and nothing behind the port.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s,A-Z]+")
 
 
 def processors() -> int:
@@ -140,11 +144,25 @@ class Settings(BaseSettings):
             return tuple(part for part in value.split(os.pathsep) if part)
         return value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, value: SecretStr) -> SecretStr:
+        read_keys(value.get_secret_value())
+        return value
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin[:100]!r} is no origin: scheme://host[:port] and no more")
         return value
 
     @model_validator(mode="after")
@@ -172,14 +190,22 @@ def read_settings(**flags: object) -> Settings:
     except ValidationError as error:
         lines = []
         for fault in error.errors():
+            text = str(fault["msg"]).removeprefix("Value error, ")
             if not fault["loc"]:  # a rule about several settings, which names them itself
-                lines.append(str(fault["msg"]).removeprefix("Value error, "))
+                lines.append(text)
                 continue
             name = str(fault["loc"][0])
             source = f"--{name}" if name in given else f"{PREFIX}{name.upper()}"
             shown = "" if name in SECRETS else f"; given: {fault['input']!r}"
-            lines.append(f"{source}: {fault['msg']}{shown}")
+            lines.append(f"{source}: {text}{shown}")
         raise SettingsError("\n".join(lines)) from None
+
+
+def forget_secrets() -> None:
+    """Take the secrets out of the environment, which all that is started from here would get."""
+    secrets = {f"{PREFIX}{name.upper()}" for name in SECRETS}
+    for name in [name for name in os.environ if name.upper() in secrets]:
+        del os.environ[name]
 
 
 def _names() -> list[str]:

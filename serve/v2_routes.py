@@ -37,6 +37,7 @@ from serve.v2_documents import (
     server_metadata,
 )
 from serve.v2_schemas import answers
+from serve.v2_tensors import read_parameters
 
 INFER_ERRORS = (400, 404, 406, 408, 413, 415, 501, 503, 504)
 # A JSON part of at most 99,999 bytes is read at once, whatever follows it.
@@ -239,8 +240,8 @@ def _add_repository(api: FastAPI, service: Service) -> None:
     async def v2_load(request: Request, name: str) -> Response:
         """Load a model that lies in the paths of the service, or load it again."""
         refuse_control()
-        given = (await _read_object(request, settings.request_timeout)).get("parameters")
-        for key in given if type(given) is dict else ():
+        document = await _read_object(request, settings.request_timeout)
+        for key in read_parameters(document, ""):
             if key == "config" or key.startswith("file:"):
                 raise NotSupported(
                     f"parameters.{key[:100]}: models are loaded from the paths of the service only"
@@ -256,7 +257,8 @@ def _add_repository(api: FastAPI, service: Service) -> None:
     async def v2_unload(request: Request, name: str) -> Response:
         """Serve a model no more; requests that have found it are answered."""
         refuse_control()
-        await _read_object(request, settings.request_timeout)
+        document = await _read_object(request, settings.request_timeout)
+        read_parameters(document, "")  # whatever they are: no model depends on another
         await asyncio.to_thread(repository.unload, name)
         return _json({"name": name, "unload": True})
 

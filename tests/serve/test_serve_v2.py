@@ -574,6 +574,10 @@ def test_loading_and_unloading(server: Server, client: Any, paths: dict[str, Pat
     assert text == "no artifact in the model paths has the name 'stranger'"
     text = refused(lambda: client.load_model(SPACED, config="{}"), 501)
     assert text.startswith("parameters.config: models are loaded from the paths")
+    for action in ("load", "unload"):
+        path = f"/v2/repository/models/{SPACED}/{action}"
+        response = post(server, b'{"parameters": {"unload_dependents": []}}', {}, path)
+        assert response.status_code == 400
 
 
 @pytest.mark.parametrize(

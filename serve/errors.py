@@ -176,7 +176,8 @@ def respond(error: Exception, request: Request) -> Response:
             status, kind, text = 400, RequestError.kind, f"{field}: {fault['msg']}"
             headers = {}
         case _:
-            logger.error("request %s failed", request.scope["request_id"], exc_info=error)
+            fields = {"request_id": request.scope["request_id"]}
+            logger.error("request %s failed", fields["request_id"], exc_info=error, extra=fields)
             status, kind, field, headers = 500, "internal_error", None, {}
             text = "the service failed on this request; its log tells more under this request_id"
     request.scope["error_type"] = kind

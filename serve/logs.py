@@ -66,9 +66,10 @@ class TextFormatter(logging.Formatter):
         if record.name == life.name:
             start = "axonnx: error: " if record.levelno >= logging.ERROR else "axonnx: "
             return "\n".join(start + _escape(line) for line in text.splitlines())
-        fields = {name: value for name, value in _fields(record).items() if name not in IN_MESSAGE}
-        words = [_escape(text), *(f"{name}={_word(value)}" for name, value in fields.items())]
-        line = f"{_time(record)} {record.levelname.lower()} {record.name}: {' '.join(words)}"
+        line = f"{_time(record)} {record.levelname.lower()} {record.name}: {_escape(text)}"
+        for name, value in _fields(record).items():
+            if record.name == access.name and name not in IN_MESSAGE:
+                line += f" {name}={_word(value)}"
         if not record.exc_info:
             return line
         trace = self.formatException(record.exc_info).split("\n")

@@ -7,6 +7,7 @@ concern no model have an empty `model` and `version`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
@@ -34,13 +35,13 @@ Counts = dict[tuple[str, str], Statistics]  # by name and version
 
 
 class ServiceCollector(Collector):
-    """Reads the counts of a service."""
+    """Reads the counts of a service, from any thread: what may grow meanwhile is copied first."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of the service, in no more time than copying its counts takes."""
+        """All metrics of the service."""
         models = self._service.repository.statistics
         yield from _answers({("", ""): self._service.statistics, **models})
         yield from _runs(models)
@@ -75,12 +76,12 @@ def add_metrics(api: FastAPI, service: Service) -> None:
     text = {"schema": {"type": "string"}}
     content = {"text/plain": text, "application/openmetrics-text": text}
 
-    # On the event loop, which writes most of the counts.
     @api.get("/metrics", response_class=Response, responses={200: {"content": content}})
     async def metrics(request: Request) -> Response:
         """The counts, as Prometheus reads them."""
         encode, content_type = choose_encoder(", ".join(request.headers.getlist("accept")))
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        content = await asyncio.to_thread(encode, registry)  # milliseconds for many models
+        return Response(content, headers={"Content-Type": content_type})
 
 
 def _answers(counts: Counts) -> Iterator[Metric]:
@@ -92,9 +93,9 @@ def _answers(counts: Counts) -> Iterator[Metric]:
     )
     failed: Counter[tuple[str, str]] = Counter()
     for (name, version), statistics in counts.items():
-        for (protocol, status), count in statistics.requests.items():
+        for (protocol, status), count in dict(statistics.requests).items():
             requests.add_metric((name, version, protocol, str(status)), count)
-        for kind, count in statistics.errors.items():
+        for kind, count in dict(statistics.errors).items():
             failed[name, kind] += count
     for labels, count in failed.items():
         errors.add_metric(labels, count)

@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serve.errors import MalformedRequest, Overloaded, error_response
+from serve.statistics import Statistics
 
 TEXT = "this is no HTTP request that can be read; check its request line, headers and body framing"
 MAX_HEAD_BYTES = 64 * 1024
@@ -32,9 +33,10 @@ class Bounds:
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *, bounds: Bounds, **arguments: Any) -> None:
+    def __init__(self, *, bounds: Bounds, statistics: Statistics, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._bounds = bounds
+        self._statistics = statistics
         self._head_since: float | None = None
         self._head_bytes = 0
         self._message_since: float | None = None
@@ -101,6 +103,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(
         self, status: int, kind: str, text: str, headers: dict[str, str] | None = None
     ) -> None:
+        self._statistics.count_error(kind)
         request_id = uuid.uuid4().hex
         answer = error_response(status, kind, text, request_id, headers=headers)
         answer.headers["X-Request-Id"] = request_id

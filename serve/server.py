@@ -18,7 +18,6 @@ from starlette.types import ASGIApp
 
 from serve.protocol import Bounds, Protocol
 from serve.service import Service
-from serve.settings import Settings
 
 # Beyond the time for a request: so long may the rest of a message take that nobody reads.
 _MESSAGE_MARGIN = 5.0
@@ -28,7 +27,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, with a drain before its shutdown and a look at the connections."""
 
     def __init__(self, app: ASGIApp, service: Service, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(_config(app, service.settings, tls))
+        super().__init__(_config(app, service, tls))
         self.server_state.connections = service.connections
         self._service = service
         self._drained_at: float | None = None
@@ -55,7 +54,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _config(app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _config(app: ASGIApp, service: Service, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    settings = service.settings
     bounds = Bounds(
         settings.max_connections,
         settings.header_timeout,
@@ -70,7 +70,9 @@ def _config(app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None) -> uvi
         timeout_keep_alive=settings.keep_alive,
         server_header=False,
         proxy_headers=False,
-        http=functools.partial(Protocol, bounds=bounds),  # type: ignore[arg-type]
+        http=functools.partial(  # type: ignore[arg-type]
+            Protocol, bounds=bounds, statistics=service.statistics
+        ),
         ws="none",
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )

@@ -34,12 +34,12 @@ class Histogram:
 
 @dataclass(eq=False)
 class Statistics:
-    """Requests, waits and runs of one served model since it was loaded.
+    """Requests, waits and runs of one name and version since it was first loaded.
 
     `requests` counts answers by (protocol, status); `errors` failed ones by error type; waits,
     requests and runs are in seconds, `failed` those spent on answers that are no 200, `rows` per
-    run. The engine's threads write `waits`, `rows` and
-    `runs` under the engine's lock; the event loop writes the rest.
+    run. The engine's threads write `waits`, `rows` and `runs` under the engine's lock; the event
+    loop writes the rest.
     """
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -62,7 +62,11 @@ class Statistics:
         if status != 200:
             self.failed += seconds
         if error is not None:
-            self.errors[error] = self.errors.get(error, 0) + 1
+            self.count_error(error)
+
+    def count_error(self, kind: str) -> None:
+        """Count one error of this type, such as a connection refused before it was a request."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
 
     def count_run(self, rows: int, waits: list[float], seconds: float, now: float) -> None:
         """Count one run of the model: its rows, what each request waited, how long it took.

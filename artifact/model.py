@@ -90,7 +90,7 @@ class Model:
         self.card: str = source.files[bundle.CARD].decode("utf-8", "replace")
         model = source.files[bundle.MODEL]
         graph.check(model)
-        self._session = providers.create_session(
+        self._session, self.choice = providers.open_session(
             model, provider, device_id=device_id, gpu_memory=gpu_memory
         )
         self._output_names = [spec.name for spec in self.manifest.outputs]

@@ -132,6 +132,7 @@ def describe(served: Served) -> dict[str, Any]:
         "version": served.version,
         "artifact": model.id,
         "providers": model.providers,
+        "provider_reason": model.choice.reason,
         "onnxruntime": model.onnxruntime_version,
         "golden": asdict(model.golden),
         "batching": [

@@ -136,7 +136,7 @@ def _models(repository: Repository) -> Iterator[Metric]:
         states[key] = 1
         info.add_metric(key, {"artifact": served.model.id, "provider": served.model.providers[0]})
     for (name, version), state in states.items():
-        ready.add_metric((_text(name), version), state)
+        ready.add_metric((name, version), state)
     yield info
     yield ready
 
@@ -148,8 +148,3 @@ def _histogram(name: str, text: str, histograms: dict[tuple[str, str], Histogram
         counts = accumulate(list(histogram.counts))
         family.add_metric(key, list(zip(bounds, counts, strict=True)), histogram.total)
     return family
-
-
-def _text(name: str) -> str:
-    """A name that UTF-8 can write: that of a file may hold any bytes."""
-    return name.encode("utf-8", "backslashreplace").decode()

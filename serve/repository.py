@@ -178,8 +178,8 @@ class Repository:
             dropped = list(self._table[name].values())
             self._table = {key: value for key, value in self._table.items() if key != name}
             for served in dropped:
-                self._failures[served.path] = Listing(
-                    name, served.version, UNAVAILABLE, "unloaded", served.path.name
+                self._failures[served.path] = _unavailable(
+                    served.path, name, served.version, "unloaded"
                 )
         _give_back(dropped)
 
@@ -217,7 +217,7 @@ class Repository:
                 self._table = {**self._table, served.name: changed}
                 self._failures.pop(path, None)
                 return served
-            served = Listing(served.name, served.version, UNAVAILABLE, _twice(served), path.name)
+            served = _unavailable(path, served.name, served.version, _twice(served))
         self._failures[path] = served
         return served
 
@@ -231,15 +231,11 @@ class Repository:
             model = self._load(path)
         except ArtifactError as error:
             text = str(error).replace(f"{path}: ", "").replace(str(path), path.name)
-            return Listing(name, version, UNAVAILABLE, text, path.name)
+            return _unavailable(path, name, version, text)
         except OSError as error:
-            return Listing(
-                name, version, UNAVAILABLE, error.strerror or "cannot be read", path.name
-            )
+            return _unavailable(path, name, version, error.strerror or "cannot be read")
         except MemoryError:
-            return Listing(
-                name, version, UNAVAILABLE, "there is too little memory for it", path.name
-            )
+            return _unavailable(path, name, version, "there is too little memory for it")
         statistics = self._statistics.setdefault((name, version), Statistics())
         return Served(name, version, model, path, statistics)
 
@@ -260,6 +256,15 @@ def find_artifacts(path: Path, depth: int = _DEPTH) -> list[Path]:
         elif child.is_dir():
             found += [below for below in find_artifacts(child, depth - 1) if below != child]
     return found or [path]
+
+
+def _unavailable(path: Path, name: str, version: str, reason: str) -> Listing:
+    """The line of what does not answer, as UTF-8 can write it: a file's name may be any bytes."""
+    texts = (
+        text.encode("utf-8", "backslashreplace").decode()
+        for text in (name, version, UNAVAILABLE, reason, path.name)
+    )
+    return Listing(*texts)
 
 
 def _twice(served: Served) -> str:

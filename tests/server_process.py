@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,9 +37,9 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said.append(line.strip())
-            if "listening on" in line:
-                self.url = line.split()[-1]
-            if line == "axonnx: ready\n":
+            if found := re.search(r'listening on (https?://[^\s"]+)', line):
+                self.url = found[1]
+            if line == "axonnx: ready\n" or '"message": "ready"' in line:
                 break
         else:
             self.process.wait(10)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -48,12 +46,6 @@ _BODY = {
 
 def create_app(service: Service) -> ASGIApp:
     """The application around a service."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        service.engine.close()
-
     # The framework's own /docs loads scripts from the internet; serve.page has one that does not.
     api = FastAPI(
         title="axonnx",
@@ -62,9 +54,8 @@ def create_app(service: Service) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
     )
-    for kind in (RequestError, ArtifactError, HTTPException, RequestValidationError):
+    for kind in (RequestError, ArtifactError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _respond)
     _add_routes(api, service)
     add_metrics(api, service)

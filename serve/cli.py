@@ -30,7 +30,7 @@ from serve.tracing import Tracing, start_tracing
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT.
 
-    0 stopped, 1 no artifact loads or a second signal cut predictions short, 2 wrong arguments.
+    0 stopped, 1 no artifact loads or requests were cut short at the end, 2 wrong arguments.
     """
     flags = _parser().parse_args(argv[1:])
     signal.signal(signal.SIGTERM, _stop)
@@ -93,13 +93,13 @@ def serve(
     # uvicorn hands a signal on that came before it listened to them.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listener])
-    pending = service.engine.pending
     failed = service.repository.started and not service.repository.served
     service.engine.close()
     if tracing:
         tracing.close()
-    if server.force_exit and pending:
-        code = _fail(f"stopped by a second signal; {pending} predictions were cut short", 1)
+    if cut := service.engine.cut:
+        why = "by a second signal" if server.force_exit else "after AXONNX_SHUTDOWN_TIMEOUT"
+        code = _fail(f"stopped {why}; requests cut short: {cut}", 1)
     elif failed:
         code = 1
     else:

@@ -82,7 +82,10 @@ class Place:
 
 
 class Engine:
-    """`slots` runs at a time; at most `max_pending` requests are read, wait or run."""
+    """`slots` runs at a time; at most `max_pending` requests are read, wait or run.
+
+    `rejected` counts the requests beyond that, `cut` those that a stop has cut short.
+    """
 
     def __init__(self, slots: int, max_pending: int, max_pending_bytes: int = 1 << 29) -> None:
         self.max_pending = max_pending
@@ -90,6 +93,7 @@ class Engine:
         self.pending = 0
         self.pending_bytes = 0
         self.rejected = 0
+        self.cut = 0
         self._changed = threading.Condition()
         self._queues: dict[Key, deque[Job]] = {}
         self._busy: set[Served] = set()

@@ -6,6 +6,7 @@ would cost as much as reading and writing the message itself; everything else go
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import Unauthorized, respond
+from serve.errors import NotReady, Unauthorized, respond
 from serve.keys import read_keys
 from serve.logs import log_answer
 from serve.service import Service
@@ -49,7 +50,7 @@ class Front:
             return
         start = monotonic()
         scope["fields"] = fields = dict(scope["headers"])
-        scope["request_id"] = _request_id(fields)
+        scope["request_id"] = request_id(fields)
         scope["served"] = scope["error_type"] = None
         scope["protocol"] = "v2" if scope["path"].startswith("/v2") else "rest"
         status = 499  # the caller left
@@ -99,30 +100,46 @@ class Front:
             return await handler(request, name, version)
         except ClientDisconnect:
             raise
+        except asyncio.CancelledError as cancelled:
+            return respond(self._cut_short(cancelled), request)
         except Exception as error:
             return respond(error, request)
 
     async def _through(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Let the framework answer; gives the status."""
-        status = 0
+        status, complete = 0, False
 
         async def send_stamped(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._stamps(scope)]
             await send(message)
+            complete = not message.get("more_body", message["type"] == "http.response.start")
 
+        fault: Exception
         try:
             await self.app(scope, receive, send_stamped)
+            return status
         except ClientDisconnect:
             raise
+        except asyncio.CancelledError as cancelled:
+            fault = self._cut_short(cancelled)
         except Exception as error:
-            response = respond(error, Request(scope, receive))
-            if status:  # half an answer is out: let the server cut the connection
-                raise
-            await response(scope, receive, send_stamped)
+            if complete:  # the framework raises what it has answered once more
+                return status
+            fault = error
+        if status:  # half an answer is out: the server cuts the connection
+            raise fault
+        await respond(fault, Request(scope, receive))(scope, receive, send_stamped)
         return status
+
+    def _cut_short(self, cancelled: asyncio.CancelledError) -> NotReady:
+        """What a request gets whose time is over because the service stops."""
+        if not self._service.repository.draining:
+            raise cancelled
+        self._service.engine.cut += 1
+        return NotReady("the service stopped before the answer was there")
 
     def _stamps(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """Headers of every answer."""
@@ -148,7 +165,7 @@ def _refuse(text: str) -> Handler:
     return refuse
 
 
-def _request_id(fields: dict[bytes, bytes]) -> str:
+def request_id(fields: dict[bytes, bytes]) -> str:
     """The caller's X-Request-Id where it is a plain word, else a new one."""
     given = fields.get(b"x-request-id", b"").decode("latin-1")
     if _REQUEST_ID.fullmatch(given):

@@ -74,6 +74,7 @@ def _config(app: ASGIApp, service: Service, tls: ssl.SSLContext | None) -> uvico
             Protocol, bounds=bounds, statistics=service.statistics
         ),
         ws="none",
+        lifespan="off",
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )
 

@@ -20,10 +20,10 @@ import pytest
 from fastapi import FastAPI
 from server_process import ROOT, Server
 
-import artifact
 from artifact.arrays import encode_npy
 from serve import cli
 from serve.app import create_app
+from serve.front import Front
 from serve.settings import Settings
 
 Main = Callable[..., tuple[int, str]]
@@ -42,7 +42,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()
-        assert out == ""
+        assert out == ""  # whoever listens says so
         return code, err
 
     yield run
@@ -106,37 +106,75 @@ def damaged(tmp_path: Path, forecaster: Path) -> Path:
     return folder
 
 
-def test_artifacts_that_do_not_load_end_with_1(
-    main: Main, forecaster: Path, decoder: Path, damaged: Path
-) -> None:
-    free = ("--port", "0")
-    one_line(main(decoder, damaged, *free), 1, "damaged: ")
-    one_line(main(forecaster, forecaster, *free), 1, "'small-forecaster' is there already")
-
-
-def test_cuda_without_a_gpu_does_not_start(main: Main, forecaster: Path) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this environment has the GPU build of onnxruntime")
-    text = "CUDA was asked for and cannot start"
-    one_line(main(forecaster, "--port", "0", AXONNX_PROVIDER="cuda"), 1, text)
-
-
-def test_the_process_ends_with_one_line(damaged: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "axonnx.py", "serve", damaged, "--port", "0"],
+def start(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process that ends by itself."""
+    return subprocess.run(
+        [sys.executable, ROOT / "axonnx.py", "serve", *map(str, words), "--port", "0"],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        check=False,
+        timeout=120,
     )
-    assert done.stdout == ""
-    one_line((done.returncode, done.stderr), 1, "damaged: ")
+
+
+def test_where_nothing_loads_the_process_ends_with_1(damaged: Path) -> None:
+    empty = damaged.parent / "empty"
+    empty.mkdir()
+    done = start(damaged, empty)
+    assert done.returncode == 1
+    assert done.stdout.startswith("axonnx: listening on ")
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.splitlines() == [
+        "axonnx: error: damaged: model.onnx: its sha256 is not the manifest's",
+        "axonnx: error: empty: no manifest.json, so this is no artifact",
+    ]
+
+
+def test_what_is_broken_takes_nobody_down(
+    damaged: Path, forecaster: Path, decoder: Path, tmp_path: Path
+) -> None:
+    server = Server(tmp_path / "log", damaged, forecaster, decoder, forecaster)
+    try:
+        assert [line.split()[2] for line in server.said[1:-1]] == [
+            "small-forecaster",
+            "small-decoder",
+        ]
+        twice = (
+            "a model 'small-forecaster' of version '1' is there already; "
+            "names and versions of models served together must differ"
+        )
+        broken = "model.onnx: its sha256 is not the manifest's"
+        assert server.log.read_text().splitlines() == [
+            f"axonnx: error: damaged: {broken}",
+            f"axonnx: error: forecaster: {twice}",
+        ]
+        told = server.client.get("/models").json()
+        assert set(told["models"]) == {"small-forecaster", "small-decoder"}
+        assert [failure["reason"] for failure in told["failures"]] == [broken, twice]
+        assert told["failures"][0] == {
+            "name": "small-forecaster",
+            "version": "1",
+            "state": "UNAVAILABLE",
+            "reason": broken,
+            "source": "damaged",
+        }
+        assert server.client.get("/health/ready").status_code == 200
+    finally:
+        assert server.stop() == 0
+
+
+def test_cuda_without_a_gpu_does_not_start(forecaster: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this environment has the GPU build of onnxruntime")
+    done = start(forecaster, AXONNX_PROVIDER="cuda")
+    one_line((done.returncode, done.stderr), 1, "CUDA was asked for and cannot start")
 
 
 def test_the_environment_names_the_models(forecaster: Path, tmp_path: Path) -> None:
     server = Server(tmp_path / "log", models=forecaster, access_log="true", host="localhost")
     server.client.get("/health/live")
     assert server.stop(signal.SIGINT) == 0
-    assert "small-forecaster" in server.said[0]
+    assert "small-forecaster" in server.said[1]
     assert '"GET /health/live HTTP/1.1" 200' in server.last_words
 
 
@@ -162,39 +200,45 @@ def test_sigterm_lets_what_runs_finish(tiny: Path, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == ""
 
 
-def app_with_faults(path: Path) -> FastAPI:
+@pytest.fixture
+def faulty(forecaster: Path) -> Iterator[Front]:
     """The application with two routes more: one that fails, one that takes a number."""
-    app = create_app({"small": artifact.load(path)}, Settings())
+    service = cli.create_service(Settings(models=(forecaster,)))
+    list(service.repository.load_all())
+    front = create_app(service)
+    assert isinstance(front, Front)
+    api = front.app
+    assert isinstance(api, FastAPI)
 
-    @app.get("/fails")
+    @api.get("/fails")
     async def fails() -> None:
         raise RuntimeError("secret /etc/path")
 
-    @app.get("/number")
+    @api.get("/number")
     async def number(value: int) -> int:
         return value
 
-    return app
+    yield front
+    service.engine.close()
+    assert service.engine.join(30)
 
 
-async def ask(app: FastAPI, path: str) -> httpx.Response:
+async def ask(app: Front, path: str) -> httpx.Response:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.get(path, headers={"X-Request-Id": "r1"})
 
 
 def test_faults_of_the_service_say_nothing_of_its_inside(
-    forecaster: Path, caplog: pytest.LogCaptureFixture
+    faulty: Front, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = app_with_faults(forecaster)
-    response = asyncio.run(ask(app, "/fails"))
+    response = asyncio.run(ask(faulty, "/fails"))
     assert response.status_code == 500
     assert response.json()["type"] == "internal_error"
     assert response.json()["request_id"] == "r1"
     assert "secret" not in response.text
-    assert "x-artifact-id" in response.headers
     assert "request r1 failed" in caplog.text
     assert "secret /etc/path" in caplog.text
-    response = asyncio.run(ask(app, "/number?value=x"))
+    response = asyncio.run(ask(faulty, "/number?value=x"))
     assert response.status_code == 400
     assert response.json()["field"] == "query.value"

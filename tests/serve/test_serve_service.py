@@ -119,16 +119,21 @@ def test_what_a_model_says_of_itself(
         forecaster_model.manifest.to_json()
     )
     assert said["manifest"]["inputs"][0]["name"] == "neural"
-    assert client.get("/models").json() == {"models": {"small-forecaster": forecaster_model.id}}
+    assert client.get("/models").json() == {
+        "models": {"small-forecaster": forecaster_model.id},
+        "failures": [],
+    }
     assert client.get("/health/live").json() == {"live": True}
     assert client.get("/health/ready").json() == {"ready": True, "pending": 0}
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths["/predict"]["post"]["requestBody"]["content"]) == {JSON, NPY, NPZ}
-    assert forecast_server.said == [
-        f"axonnx: model small-forecaster, artifact {forecaster_model.id[:12]}, "
-        "on CPUExecutionProvider",
-        f"axonnx: listening on {forecast_server.url}",
-    ]
+    listening, loaded, ready = forecast_server.said
+    assert listening == f"axonnx: listening on {forecast_server.url}"
+    assert loaded.startswith(
+        f"axonnx: model small-forecaster version 1, artifact {forecaster_model.id[:12]}, "
+        "on CPUExecutionProvider"
+    )
+    assert ready == "axonnx: ready"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,8 @@ def test_every_error_has_one_body(
     assert (body["type"], body["field"], body["request_id"]) == (kind, field, "mine-1")
     assert body["error"]
     assert response.headers["x-request-id"] == "mine-1"
-    assert "x-artifact-id" in response.headers
+    about_the_model = (method, path) == ("POST", "/predict")
+    assert ("x-artifact-id" in response.headers) == about_the_model
 
 
 def test_request_ids_are_made_where_the_callers_is_no_word(forecast_server: Server) -> None:
@@ -219,6 +225,7 @@ def test_request_ids_are_made_where_the_callers_is_no_word(forecast_server: Serv
     ids = {first.headers["x-request-id"], second.headers["x-request-id"]}
     assert len(ids) == 2
     assert all(len(name) == 32 for name in ids)
+    assert forecast_server.client.get("/nothing").json()["request_id"] not in ids
 
 
 def test_answers_that_json_cannot_hold(

@@ -42,7 +42,7 @@ def test_misspelt_variables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
         read_settings()
     first, second = str(caught.value).splitlines()
     assert first == "AXONNX_PROVDER: no such setting; did you mean AXONNX_PROVIDER?"
-    assert second.startswith("axonnx_gibberish: no such setting; there are AXONNX_MODELS, AXONNX_H")
+    assert second.startswith("axonnx_gibberish: no such setting; there are AXONNX_MODELS, AXONNX_M")
 
 
 def test_variables_of_the_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

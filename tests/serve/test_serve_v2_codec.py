@@ -117,6 +117,7 @@ def test_json_data_are_flat_or_nested(values: list[Any]) -> None:
         ({}, {"forecast": False, "score": False}),
         ({"outputs": []}, {"forecast": False, "score": False}),
         ({"outputs": None}, {"forecast": False, "score": False}),
+        ({"parameters": {"timeout": 1}}, {"forecast": False, "score": False}),
         (
             {"parameters": {"binary_data_output": True}},
             {"forecast": True, "score": True},
@@ -432,9 +433,10 @@ def test_answers_in_both_forms() -> None:
 
 
 def test_an_answer_of_empty_tensors_is_json() -> None:
-    head, blobs = answer(InferRequest({}, {"y": True}), {"y": np.empty((0, 3), np.float32)})
-    assert head["outputs"][0]["parameters"] == {"binary_data_size": 0}
-    assert blobs == b""
+    answers = {"y": np.empty((0, 3), np.float32)}
+    headers, body = encode_response(InferRequest({}, {"y": True}), answers, "m", "1")
+    assert headers == {"Content-Type": "application/json"}
+    assert orjson.loads(body)["outputs"][0]["parameters"] == {"binary_data_size": 0}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -64,12 +64,25 @@ def decode_request(
     size = len(body) if header_length is None else _header_size(header_length, len(body))
     if size == 0 and header_length is not None:
         return _raw_request(body, inputs, outputs)
-    document = _parse(body, size)
+    return read_document(_parse(body, size), body, size, inputs, outputs)
+
+
+def read_document(
+    document: dict[str, Any],
+    body: bytes,
+    offset: int,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> InferRequest:
+    """Read the JSON part of an inference body; its binary data begin at `offset` of `body`.
+
+    Raises MalformedBody, InvalidInput or NotSupported.
+    """
     identity = document.get("id")
     if identity is not None and type(identity) is not str:
         raise MalformedBody(f"id: must be text, {told(identity)}", "id")
     timeout, binary = _read_settings(read_parameters(document, ""))
-    arrays = _read_inputs(document, body, size, inputs)
+    arrays = _read_inputs(document, body, offset, inputs)
     return InferRequest(arrays, _read_outputs(document, outputs, binary), identity, timeout)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -27,7 +27,7 @@ from serve.inflate import inflate
 from serve.negotiation import JSON
 from serve.repository import READY, Served
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
-from serve.settings import PREFIX
+from serve.settings import PREFIX, Settings
 from serve.v2 import HEADER_LENGTH, InferRequest, decode_request, encode_response
 from serve.v2_documents import (
     index_line,
@@ -212,13 +212,6 @@ def _add_infer(api: FastAPI, infer_here: Handler) -> None:
 def _add_repository(api: FastAPI, service: Service) -> None:
     repository, settings = service.repository, service.settings
 
-    def refuse_control() -> None:
-        if not settings.model_control:
-            raise Forbidden(
-                "models are not loaded and unloaded on call; the service allows it with "
-                f"{PREFIX}MODEL_CONTROL=true"
-            )
-
     @api.post(
         "/v2/repository/index",
         responses=answers(list[schemas.IndexLine], 400, 408, 413),
@@ -239,13 +232,9 @@ def _add_repository(api: FastAPI, service: Service) -> None:
     )
     async def v2_load(request: Request, name: str) -> Response:
         """Load a model that lies in the paths of the service, or load it again."""
-        refuse_control()
+        refuse_control(settings)
         document = await _read_object(request, settings.request_timeout)
-        for key in read_parameters(document, ""):
-            if key == "config" or key.startswith("file:"):
-                raise NotSupported(
-                    f"parameters.{key[:100]}: models are loaded from the paths of the service only"
-                )
+        refuse_overrides(read_parameters(document, ""))
         await asyncio.to_thread(repository.load, name)
         return _json({"name": name, "load": True})
 
@@ -256,11 +245,29 @@ def _add_repository(api: FastAPI, service: Service) -> None:
     )
     async def v2_unload(request: Request, name: str) -> Response:
         """Serve a model no more; requests that have found it are answered."""
-        refuse_control()
+        refuse_control(settings)
         document = await _read_object(request, settings.request_timeout)
         read_parameters(document, "")  # whatever they are: no model depends on another
         await asyncio.to_thread(repository.unload, name)
         return _json({"name": name, "unload": True})
+
+
+def refuse_control(settings: Settings) -> None:
+    """Raise Forbidden where callers may not load and unload models."""
+    if not settings.model_control:
+        raise Forbidden(
+            "models are not loaded and unloaded on call; the service allows it with "
+            f"{PREFIX}MODEL_CONTROL=true"
+        )
+
+
+def refuse_overrides(parameters: Iterable[str]) -> None:
+    """Raise NotSupported for a parameter of a load that brings files or a configuration."""
+    for key in parameters:
+        if key == "config" or key.startswith("file:"):
+            raise NotSupported(
+                f"parameters.{key[:100]}: models are loaded from the paths of the service only"
+            )
 
 
 async def _read_object(request: Request, seconds: float) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _locate(source: Source) -> Path:
 
 
 async def _answer(request: Request, source: Source) -> Response:
-    """The file as it is, packed for those who can unpack it, or the word that it has not changed."""
+    """The file, packed for those who can unpack it, or the word that it has not changed."""
     packed = await asyncio.to_thread(load, source)
     headers = {**HEADERS, "ETag": packed.etag, "Cache-Control": source.cache}
     known = request.headers.get("if-none-match", "")

@@ -4,7 +4,7 @@ import { exact, lane, plane, short, toCsv } from "./arrays.js";
 import { count, download, el, size, table } from "./dom.js";
 import { layoutOf } from "./facts.js";
 import { chooseView } from "./figures.js";
-import { colours, loadPlotly, onThemeChange } from "./theme.js";
+import { colours, loadPlotly } from "./theme.js";
 
 const MAX_PICKED = 16;
 const FIRST_PICKED = 8;
@@ -137,13 +137,14 @@ function redrawOnChange(plot, draw) {
   let timer = 0;
   const observer = new ResizeObserver(() => {
     if (!plot.isConnected) observer.disconnect();
-    if (plot.clientWidth === width) return;
+    const known = width;
     width = plot.clientWidth;
+    if (known === 0 || known === width) return; // it was just put there, or is as wide as before
     clearTimeout(timer);
     timer = setTimeout(draw, 120);
   });
   observer.observe(plot);
-  onThemeChange(() => plot.isConnected && draw());
+  plot.addEventListener("recolour", draw);
 }
 
 /** A choice of one place along an axis, by slider, number or step. */

@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { showCard, showFacts, showTensors } from "./facts.js";
 import { ignoreDrops, listenForDrops, runBox } from "./run.js";
 import { describe, listModels, setKey } from "./service.js";
+import { watchColours } from "./theme.js";
 
 const POLL_MS = 2000;
 const [list, main, notice, access] = ["models", "model", "notice", "access"].map((id) =>
@@ -129,4 +130,5 @@ addEventListener("hashchange", () => {
 });
 addEventListener("focus", refresh);
 listenForDrops();
+watchColours();
 refresh();

@@ -36,9 +36,11 @@ export function colours() {
   };
 }
 
-/** Call back when the colours change. */
-export function onThemeChange(callback) {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", callback);
+/** Tell the figures of the page when the colours change, by an event `recolour`. */
+export function watchColours() {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const plot of document.querySelectorAll(".plot")) plot.dispatchEvent(new Event("recolour"));
+  });
 }
 
 /** What all figures have in common. */

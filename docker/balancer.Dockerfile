@@ -13,6 +13,6 @@ USER 10001:10001
 EXPOSE 8000 8404
 # Finish what is running, accept nothing new.
 STOPSIGNAL SIGUSR1
-HEALTHCHECK --interval=2s --timeout=2s --start-period=60s --retries=3 CMD ["python", "-c", \
-    "import urllib.request as r; r.urlopen('http://127.0.0.1:8404/ready', timeout=2)"]
+HEALTHCHECK --interval=3s --timeout=3s --start-period=60s --retries=5 CMD ["bash", "-c", \
+    "exec 3<>/dev/tcp/127.0.0.1/8404; echo 'GET /ready HTTP/1.0\r\n\r' >&3; read -r _ code _ <&3; [ $code = 200 ]"]
 ENTRYPOINT ["haproxy", "-db", "-f", "/etc/haproxy/haproxy.cfg"]

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker" / "kubernetes"
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 FIELDS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-KEY = "the-key"
+KEY = "0123456789abcdef-of-the-secret"
+KEYED = {"Authorization": f"Bearer {KEY}"}
+HELM_VALUES = {"prometheus-values.yaml", "prometheus-adapter-values.yaml"}
 METRIC = "axonnx_queue_wait_seconds"
 
 
@@ -97,7 +99,7 @@ def test_every_file_is_in_a_kustomization() -> None:
     for folder in (FOLDER, FOLDER / "kserve"):
         named = set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
         there = {path.name for path in folder.glob("*.yaml")}
-        assert named == there - {"kustomization.yaml", "prometheus-adapter-values.yaml"}
+        assert named == there - {"kustomization.yaml", *HELM_VALUES}
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -292,7 +294,7 @@ def server(
         yield server, workload
 
 
-def test_probes_and_scraping_find_the_real_paths(server: tuple[Server, Workload]) -> None:
+def test_probes_find_the_real_paths(server: tuple[Server, Workload]) -> None:
     running_server, workload = server
     port = {port["name"]: port["containerPort"] for port in workload.container["ports"]}
     (number,) = port.values()
@@ -301,38 +303,60 @@ def test_probes_and_scraping_find_the_real_paths(server: tuple[Server, Workload]
         assert get["port"] in {number, *port}
         answer = httpx.get(running_server.url + get["path"])
         assert answer.status_code == 200, probe
-    for noted, prefix in (
-        (POD["metadata"]["annotations"], "prometheus.io"),
-        (RUNTIME["spec"]["annotations"], "prometheus.kserve.io"),
-    ):
-        assert noted[f"{prefix}/port"] == str(number)
-        assert httpx.get(running_server.url + noted[f"{prefix}/path"]).status_code == 200
+
+
+def test_prometheus_finds_the_pods_and_their_metrics(server: tuple[Server, Workload]) -> None:
+    running_server, workload = server
+    (job,) = yaml.safe_load(read("prometheus-values.yaml")["extraScrapeConfigs"])
+    kept = {
+        rule["source_labels"][0].removeprefix("__meta_kubernetes_pod_"): rule["regex"]
+        for rule in job["relabel_configs"]
+        if rule.get("action") == "keep"
+    }
+    assert (
+        POD["metadata"]["labels"]["app.kubernetes.io/name"] == kept["label_app_kubernetes_io_name"]
+    )
+    assert kept["container_port_name"] in {port["name"] for port in deployment().container["ports"]}
+    labels = {rule["target_label"] for rule in job["relabel_configs"] if "target_label" in rule}
+    (rule,) = read("prometheus-adapter-values.yaml")["rules"]["custom"]
+    assert labels == set(rule["resources"]["overrides"])
+    if "api_keys" in workload.settings:  # the job sends a key; annotations could not
+        assert "credentials_file" in job["authorization"]
+        assert httpx.get(running_server.url + job["metrics_path"]).status_code == 401
+        assert httpx.get(running_server.url + job["metrics_path"], headers=KEYED).status_code == 200
+    else:
+        noted = RUNTIME["spec"]["annotations"]
+        assert noted["prometheus.kserve.io/port"] == str(
+            workload.container["ports"][0]["containerPort"]
+        )
+        path = noted["prometheus.kserve.io/path"]
+        assert httpx.get(running_server.url + path).status_code == 200
 
 
 def test_the_key_of_the_secret_opens_it(server: tuple[Server, Workload]) -> None:
     running_server, workload = server
     body = encode_npy(np.ones((1, 20, 4, 9), np.float32))
     headers = {"Content-Type": "application/x-npy"}
-    keyed = {**headers, "Authorization": f"Bearer {KEY}"}
+    keyed = {**headers, **KEYED}
     url = f"{running_server.url}/predict"
     assert httpx.post(url, content=body, headers=keyed).status_code == 200
     expected = 401 if "api_keys" in workload.settings else 200
     assert httpx.post(url, content=body, headers=headers).status_code == expected
 
 
-def test_the_model_is_named_after_the_inference_service(server: tuple[Server, Workload]) -> None:
+def test_the_model_has_the_name_of_the_inference_service(server: tuple[Server, Workload]) -> None:
     running_server, workload = server
-    if "model_name" not in workload.settings:
-        pytest.skip("the deployment keeps the artifact's name")
-    name = INFERENCE_SERVICE["metadata"]["name"]
-    assert httpx.get(f"{running_server.url}/v2/models/{name}/ready").status_code == 200
+    renamed = "model_name" in workload.settings  # the deployment keeps the artifact's name
+    name = INFERENCE_SERVICE["metadata"]["name"] if renamed else "small-forecaster"
+    answer = httpx.get(f"{running_server.url}/v2/models/{name}/ready", headers=KEYED)
+    assert answer.status_code == 200
 
 
 def test_the_metric_exists(server: tuple[Server, Workload]) -> None:
     running_server, _ = server
     body = encode_npy(np.ones((1, 20, 4, 9), np.float32))
-    headers = {"Content-Type": "application/x-npy", "Authorization": f"Bearer {KEY}"}
+    headers = {"Content-Type": "application/x-npy", **KEYED}
     assert httpx.post(f"{running_server.url}/predict", content=body, headers=headers).is_success
-    text = httpx.get(f"{running_server.url}/metrics").text
+    text = httpx.get(f"{running_server.url}/metrics", headers=KEYED).text
     for name in (f"{METRIC}_sum", f"{METRIC}_count"):
         assert re.search(rf'^{name}\{{.*model="', text, re.MULTILINE), name

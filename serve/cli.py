@@ -119,12 +119,7 @@ def _load_all(service: Service, server: Server) -> None:
         if isinstance(result, Listing):
             _fail(f"{result.source}: {result.reason}", 1)
         else:
-            model = result.model
-            why = f" ({model.choice.reason})" if model.choice.reason else ""
-            _say(
-                f"model {result.name} version {result.version}, artifact {model.id[:12]}, "
-                f"on {model.providers[0]}{why}"
-            )
+            logs.log_model(result)
     if repository.served:
         _say("ready")
     else:

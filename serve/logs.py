@@ -11,18 +11,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette.types import Scope
 
 from serve.settings import PREFIX
+
+if TYPE_CHECKING:
+    from serve.repository import Served
 
 life = logging.getLogger("axonnx.life")
 access = logging.getLogger("axonnx.access")
@@ -33,8 +35,6 @@ FIELDS = (
 )
 IN_MESSAGE = frozenset({"client", "method", "path", "status"})
 MAX_PATH = 1000
-# Control characters and all that some reader takes for the end of a line; halves of characters.
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class JsonFormatter(logging.Formatter):
@@ -134,10 +134,25 @@ def log_answer(scope: Scope, status: int, seconds: float) -> None:
     if "waited" in scope:
         fields["waited"] = round(scope["waited"], 6)
     if (served := scope["served"]) is not None:
-        fields |= {"model": served.name, "version": served.version, "artifact": served.model.id}
+        fields |= _names(served)
     http = scope["http_version"]
     text = f'{client} "{method} {quote(path, errors="replace")} HTTP/{http}" {status}'
     access.info("%s", text, extra=fields)
+
+
+def log_model(served: Served) -> None:
+    """Write that a model answers from now on, and on which provider."""
+    model = served.model
+    why = f" ({model.choice.reason})" if model.choice.reason else ""
+    text = (
+        f"model {served.name} version {served.version}, artifact {model.id[:12]}, "
+        f"on {model.providers[0]}{why}"
+    )
+    life.info("%s", text, extra=_names(served))
+
+
+def _names(served: Served) -> dict[str, str]:
+    return {"model": served.name, "version": served.version, "artifact": served.model.id}
 
 
 def _goes_out(record: logging.LogRecord) -> bool:
@@ -162,8 +177,10 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text without what could end its line or move a terminal's cursor."""
-    return _HARMFUL.sub(lambda found: ascii(found.group())[1:-1], text)
+    """Text without what could end its line, move a terminal's cursor or turn the order round."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _word(value: object) -> str:

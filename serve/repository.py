@@ -21,6 +21,7 @@ from typing import Protocol
 
 from artifact import ArtifactError, Model, bundle
 from serve.errors import ArtifactRefused, NotFound, NotReady
+from serve.logs import life, log_model
 from serve.statistics import Statistics
 
 RESERVED = frozenset({"stats"})  # /v2/models/stats is a path of the V2 protocol
@@ -168,7 +169,10 @@ class Repository:
             dropped = list(self._table.get(name, {}).values())
             self._table = {**self._table, name: versions}
         _give_back(dropped)
-        return [versions[version] for version in _order(versions)]
+        loaded = [versions[version] for version in _order(versions)]
+        for served in loaded:
+            log_model(served)
+        return loaded
 
     def unload(self, name: str) -> None:
         """Stop serving a model; requests that have found it are answered. Raises NotFound."""
@@ -181,6 +185,7 @@ class Repository:
                 self._failures[served.path] = _unavailable(
                     served.path, name, served.version, "unloaded"
                 )
+        life.info("model %s is unloaded", name, extra={"model": name})
         _give_back(dropped)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 // An answer: who gave it, what it holds, drawn and in numbers, and as files.
 
 import { exact, lane, plane, short, toCsv } from "./arrays.js";
-import { count, download, el, size, table } from "./dom.js";
+import { count, download, duration, el, size, table } from "./dom.js";
 import { layoutOf } from "./facts.js";
 import { chooseView } from "./figures.js";
 import { colours, loadPlotly } from "./theme.js";
@@ -55,7 +55,7 @@ function save(model, answer) {
 function origin(model, answer, rows) {
   const facts = [
     ["rows", String(rows)],
-    ["round trip", `${(answer.seconds * 1000).toFixed(answer.seconds < 0.1 ? 1 : 0)} ms`],
+    ["round trip", duration(answer.seconds)],
     ["artifact", answer.artifact?.slice(0, 16), answer.artifact],
     ["request", answer.requestId?.slice(0, 16), answer.requestId],
   ].filter(([, value]) => value);
@@ -241,9 +241,10 @@ function numberTable({ spec, output, names }, state) {
   const [down, across] = [rank - 2, rank - 1];
   const matrix = plane(output, state.index, down, across);
   const head = Array.from({ length: Math.min(output.shape[across], MAX_TABLE.columns) }, (_, i) => `${names[across]} ${i}`);
+  const text = (value) => (output.dtype.startsWith("float") ? short(value) : exact(value, output.dtype));
   const rows = matrix
     .slice(0, MAX_TABLE.rows)
-    .map((values, i) => [`${i}`, ...values.slice(0, head.length).map((value) => short(value, output.dtype))]);
+    .map((values, i) => [`${i}`, ...values.slice(0, head.length).map(text)]);
   const cut = matrix.length > MAX_TABLE.rows || output.shape[across] > head.length;
   return withNote(table([names[down], ...head], rows, label), cut);
 }

@@ -41,10 +41,10 @@ export function exact(value, dtype) {
   return String(Number(value.toPrecision(9)));
 }
 
-/** A number as a table shows it: five digits. */
-export function short(value, dtype = "float64") {
-  if (!dtype.startsWith("float") || !Number.isFinite(value)) return exact(value, dtype);
-  return String(Number(value.toPrecision(5))).replace("-", "−");
+/** A number for people, with this many digits. */
+export function short(value, digits = 5) {
+  if (!Number.isFinite(value)) return exact(value, "float64");
+  return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
 /** CSV of an array: leading axes as index columns, one column for each place of the last axis. */

@@ -47,7 +47,13 @@ export function size(bytes) {
     bytes /= 1024;
     power += 1;
   }
-  return `${power ? bytes.toPrecision(3) : bytes} ${UNITS[power]}`;
+  return `${power && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${UNITS[power]}`;
+}
+
+/** A time as people say it. */
+export function duration(seconds) {
+  if (seconds >= 1) return `${seconds.toFixed(2)} s`;
+  return `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
 }
 
 /** "1 row", "2 rows". */

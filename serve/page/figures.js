@@ -1,6 +1,6 @@
 // Which view an output gets, by its axes, and the figures other than forecasts.
 
-import { lane, plane } from "./arrays.js";
+import { lane, plane, short } from "./arrays.js";
 import { drawForecast } from "./forecast.js";
 import { axis, axisName, baseLayout, panels } from "./theme.js";
 
@@ -82,7 +82,7 @@ function drawClasses({ spec, output }, state, theme, width) {
     x: values,
     y: labels,
     marker: { color: values.map((_, i) => (i === best ? theme.accent : theme.muted)) },
-    text: values.map((value) => value.toPrecision(3)),
+    text: values.map((value) => short(value, 3)),
     textposition: "outside",
     cliponaxis: false,
     hovertemplate: "%{y}: %{x}<extra></extra>",
@@ -164,7 +164,7 @@ function markSummary(layout, theme, values, x, y) {
     { ...box, type: "line", x0: mean, x1: mean, line: { color: theme.ink, width: 1.5, dash: "dash" } },
   );
   layout.annotations.push({
-    text: `mean ${mean.toPrecision(4)}, 90 % in ${at(0.05).toPrecision(3)} … ${at(0.95).toPrecision(3)}`,
+    text: `mean ${short(mean, 4)}, 90 % in ${short(at(0.05), 3)} … ${short(at(0.95), 3)}`,
     showarrow: false,
     xref: `${x} domain`,
     yref: `${y} domain`,

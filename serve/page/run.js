@@ -1,7 +1,7 @@
 // Running a model: a dropped file or the golden example in, an answer or an error out.
 
 import { showAnswer } from "./answer.js";
-import { download, el } from "./dom.js";
+import { download, duration, el } from "./dom.js";
 import { howTo, layoutOf } from "./facts.js";
 import { FormatError, kindOf, readNpy, readNpz } from "./npy.js";
 import { predict, readGolden, ServiceError } from "./service.js";
@@ -36,7 +36,7 @@ export function runBox(model, place, locked) {
       const shown = showAnswer(model, { ...answer, outputs, seconds, source }, sent);
       place.replaceChildren(shown.node);
       await shown.start();
-      stop(`Answered in ${(seconds * 1000).toFixed(1)} ms.`);
+      stop(`Answered in ${duration(seconds)}.`);
       shown.node.focus({ preventScroll: true });
       shown.node.scrollIntoView({ block: "start" });
     } catch (error) {

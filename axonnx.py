@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("artifact", "check an artifact's hashes, graph and golden rows"),
     "predict": ("artifact", "run an artifact on arrays"),
     "serve": ("serve", "answer over HTTP"),
+    "call": ("serve", "ask a service for predictions"),
     "submission": ("submission", "build, check and run a CodaBench submission"),
 }
 REQUIRES = {

@@ -19,6 +19,7 @@ from serve.formats import decode, encode
 from serve.front import Front
 from serve.metrics import add_metrics
 from serve.negotiation import JSON, NPY, NPZ, answer_form, body_form
+from serve.page import add_page
 from serve.repository import Served
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
 from serve.v2 import HEADER_LENGTH
@@ -60,6 +61,8 @@ def create_app(service: Service) -> ASGIApp:
     _add_routes(api, service)
     add_metrics(api, service)
     infer = add_v2(api, service)
+    if service.settings.page:
+        add_page(api, service)
     front = Front(api, service, lambda *call: predict(service, *call), infer)
     origins = service.settings.cors_origins
     return _shared_with(front, origins) if origins else front
@@ -162,7 +165,7 @@ def _add_routes(api: FastAPI, service: Service) -> None:
         """Names and artifact ids of the models, newest versions, and what does not load."""
         newest = {served.name: served.model.id for served in repository.served}
         failures = [asdict(failure) for failure in repository.failures]
-        return _json({"models": newest, "failures": failures})
+        return _json({"models": newest, "failures": failures, "started": repository.started})
 
     @api.get("/health/live")
     async def live() -> Response:

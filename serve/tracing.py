@@ -66,9 +66,11 @@ class Tracing:
     def _start(self, scope: Scope) -> Any:
         from opentelemetry import propagate, trace
 
-        wanted = propagate.get_global_textmap().fields
+        known = propagate.get_global_textmap().fields
         carrier = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            key: value.decode("latin-1")
+            for name, value in scope["headers"]
+            if (key := name.decode("latin-1")) in known
         }
         attributes: dict[str, Any] = {
             "http.request.method": scope["method"],
@@ -80,7 +82,7 @@ class Tracing:
             attributes["client.address"] = scope["client"][0]
         return self._tracer.start_as_current_span(
             scope["method"],
-            context=propagate.extract({key: carrier[key] for key in wanted if key in carrier}),
+            context=propagate.extract(carrier),
             kind=trace.SpanKind.SERVER,
             attributes=attributes,
         )

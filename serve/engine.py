@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic, time
 from typing import TypeVar
 
@@ -19,27 +20,27 @@ import numpy as np
 
 from artifact.arrays import Array
 from artifact.batching import RowShape, row_shape
-from artifact.errors import ArtifactError, InputError, RunError
-from serve.errors import DeadlineExceeded, Overloaded
+from artifact.errors import DeadlineError
+from serve.errors import DeadlineExceeded, NotReady, Overloaded
 from serve.repository import Served
 
 Arrays = Mapping[str, Array]
 Result = TypeVar("Result")
 Key = tuple[Served, RowShape]
+STOPPING = "the service is stopping"
 
 
 class Job:
-    """One request's inputs on their way to an answer."""
+    """One request's inputs on their way to an answer; `future` is None once nobody waits."""
 
-    __slots__ = ("deadline", "future", "inputs", "queued", "rows", "waited")
+    __slots__ = ("deadline", "future", "inputs", "loop", "queued", "rows", "waited")
 
-    def __init__(
-        self, inputs: Arrays, rows: int, deadline: float, future: asyncio.Future[dict[str, Array]]
-    ) -> None:
+    def __init__(self, inputs: Arrays, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
         self.inputs = inputs
-        self.rows = rows
+        self.rows = len(next(iter(inputs.values())))
         self.deadline = deadline
-        self.future = future
+        self.loop = loop
+        self.future: asyncio.Future[dict[str, Array]] | None = loop.create_future()
         self.queued = monotonic()
         self.waited = 0.0
 
@@ -121,15 +122,19 @@ class Engine:
     ) -> tuple[dict[str, Array], float]:
         """The answer to inputs that `check_layout` let through, and the seconds they waited.
 
-        `deadline` is a `time.monotonic()` value. Raises DeadlineExceeded, and what
-        `Model.check_values` and `Model.run` raise. A run ends early only when every request in it
-        is past its deadline.
+        `deadline` is a `time.monotonic()` value. Raises DeadlineExceeded, NotReady once the engine
+        is closed, and what `Model.check_values` and `Model.run` raise. A run ends early only when
+        every request in it is past its deadline.
         """
         loop = asyncio.get_running_loop()
-        job = Job(inputs, len(next(iter(inputs.values()))), deadline, loop.create_future())
-        timer = loop.call_later(max(0.0, deadline - monotonic()), _expire, job)
+        job = Job(inputs, deadline, loop)
+        assert job.future is not None
         key = (served, row_shape(inputs))
+        timer = loop.call_later(max(0.0, deadline - monotonic()), _expire, job)
         with self._changed:
+            if self._closed:
+                timer.cancel()
+                raise NotReady(STOPPING)
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = deque()
@@ -142,6 +147,7 @@ class Engine:
             raise
         finally:
             timer.cancel()
+            job.future = None  # it holds the error, whose traceback holds the job and its inputs
 
     def _withdraw(self, key: Key, job: Job) -> None:
         """Take a job that nobody waits for out of the queue, where it is still there."""
@@ -161,11 +167,14 @@ class Engine:
             raise DeadlineExceeded("the answer was not there in time; send fewer rows") from None
 
     def close(self) -> None:
-        """Let the threads end once they are through with what they run; what waits is dropped."""
+        """Let the threads end once they are through with what they run; what waits is refused."""
         with self._changed:
             self._closed = True
+            waiting = [job for queue in self._queues.values() for job in queue]
             self._queues.clear()
             self._changed.notify_all()
+        if waiting:
+            _hand_over(waiting, [NotReady(STOPPING) for _ in waiting])
         self._aside.shutdown(wait=False, cancel_futures=True)
 
     def join(self, seconds: float) -> bool:
@@ -191,21 +200,25 @@ class Engine:
         """Wait for jobs that may share a run; None once the engine is closed."""
         with self._changed:
             while not self._closed:
-                for key, queue in self._queues.items():
-                    if key[0] in self._busy:
-                        continue
-                    jobs = _take(key, queue)
-                    del self._queues[key]
-                    if queue:  # behind the others: no model or shape starves another
-                        self._queues[key] = queue
-                    if not jobs:
-                        break
-                    if key[0].model.exclusive:
-                        self._busy.add(key[0])
-                    return key, jobs
-                else:
-                    self._changed.wait()
+                if (taken := self._pick()) is not None:
+                    return taken
+                self._changed.wait()
             return None
+
+    def _pick(self) -> tuple[Key, list[Job]] | None:
+        """Jobs of the model and row shape whose turn it is; None where nothing can run now."""
+        while True:
+            key = next((key for key in self._queues if key[0] not in self._busy), None)
+            if key is None:
+                return None
+            queue = self._queues.pop(key)
+            jobs = _take(key, queue)
+            if queue:  # behind the others: no model or shape starves another
+                self._queues[key] = queue
+            if jobs:
+                if key[0].model.exclusive:
+                    self._busy.add(key[0])
+                return key, jobs
 
     def _run(self, key: Key, jobs: list[Job]) -> None:
         served = key[0]
@@ -214,23 +227,22 @@ class Engine:
             job.waited = start - job.queued
         try:
             answers: list[dict[str, Array] | Exception] = list(_answer(served, jobs))
-        except (InputError, RunError) as error:
+        except DeadlineError as error:
+            answers = [error] * len(jobs)
+        except Exception as error:
             # One request's rows shall not spoil its neighbours' answers.
             answers = [_answer_alone(served, job) for job in jobs] if len(jobs) > 1 else [error]
-        except Exception as error:
-            answers = [error] * len(jobs)
         seconds = monotonic() - start
         with self._changed:
             rows = sum(job.rows for job in jobs)
             served.statistics.count_run(rows, [job.waited for job in jobs], seconds, time())
-        loop = jobs[0].future.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_deliver, jobs, answers)
+        _hand_over(jobs, answers)
+        del answers  # an error's traceback holds this frame
 
 
 def _take(key: Key, queue: deque[Job]) -> list[Job]:
     """Take the oldest job and those behind it that may run with it; none where all are over."""
-    while queue and queue[0].future.done():
+    while queue and _is_over(queue[0]):
         queue.popleft()
     if not queue:
         return []
@@ -266,7 +278,7 @@ def _answer(served: Served, jobs: list[Job]) -> Iterator[dict[str, Array]]:
 def _answer_alone(served: Served, job: Job) -> dict[str, Array] | Exception:
     try:
         return _checked_run(served, job.inputs, job.deadline)
-    except ArtifactError as error:
+    except Exception as error:
         return error
 
 
@@ -276,9 +288,15 @@ def _checked_run(served: Served, inputs: Arrays, deadline: float) -> dict[str, A
     return served.model.run(inputs, deadline)
 
 
-def _deliver(jobs: list[Job], answers: list[dict[str, Array] | Exception]) -> None:
+def _hand_over(jobs: list[Job], answers: Sequence[dict[str, Array] | Exception]) -> None:
+    """Let the event loop deliver answers; where it is closed nobody waits for them."""
+    with suppress(RuntimeError):
+        jobs[0].loop.call_soon_threadsafe(_deliver, jobs, answers)
+
+
+def _deliver(jobs: list[Job], answers: Sequence[dict[str, Array] | Exception]) -> None:
     for job, answer in zip(jobs, answers, strict=True):
-        if job.future.done():
+        if job.future is None or job.future.done():
             continue
         if isinstance(answer, Exception):
             job.future.set_exception(answer)
@@ -286,7 +304,12 @@ def _deliver(jobs: list[Job], answers: list[dict[str, Array] | Exception]) -> No
             job.future.set_result(answer)
 
 
+def _is_over(job: Job) -> bool:
+    """Whether nobody waits for this job any more."""
+    return job.future is None or job.future.done()
+
+
 def _expire(job: Job) -> None:
-    if not job.future.done():
+    if job.future is not None and not job.future.done():
         late = DeadlineExceeded("the answer was not there in time; send fewer rows")
         job.future.set_exception(late)

@@ -241,6 +241,9 @@ class Repository:
             return _unavailable(path, name, version, error.strerror or "cannot be read")
         except MemoryError:
             return _unavailable(path, name, version, "there is too little memory for it")
+        except Exception as error:  # whatever it is, the other models are served
+            life.exception("%s does not load", path.name)
+            return _unavailable(path, name, version, f"it does not load ({type(error).__name__})")
         statistics = self._statistics.setdefault((name, version), Statistics())
         return Served(name, version, model, path, statistics)
 
@@ -250,16 +253,19 @@ def find_artifacts(path: Path, depth: int = _DEPTH) -> list[Path]:
 
     Hidden entries, those that are being written, and files that are no zip are passed over.
     """
-    if not path.is_dir() or (path / bundle.MANIFEST).exists():
-        return [path]
     found: list[Path] = []
-    for child in sorted(path.iterdir()) if depth else []:
-        if child.name.startswith(".") or ".tmp-" in child.name:
-            continue
-        if (child.is_file() and child.suffix == ".zip") or (child / bundle.MANIFEST).exists():
-            found.append(child)
-        elif child.is_dir():
-            found += [below for below in find_artifacts(child, depth - 1) if below != child]
+    try:
+        if not path.is_dir() or (path / bundle.MANIFEST).exists():
+            return [path]
+        for child in sorted(path.iterdir()) if depth else []:
+            if child.name.startswith(".") or ".tmp-" in child.name:
+                continue
+            if (child.is_file() and child.suffix == ".zip") or (child / bundle.MANIFEST).exists():
+                found.append(child)
+            elif child.is_dir():
+                found += [below for below in find_artifacts(child, depth - 1) if below != child]
+    except OSError:  # reading it as an artifact will say what is wrong
+        return [path]
     return found or [path]
 
 

@@ -49,8 +49,7 @@ def main(argv: list[str]) -> int:
         return _fail(str(error), 2)
     except ServiceError as error:
         unsent = isinstance(error, InvalidInput) and error.status is None
-        field = f"field {error.field}: " if error.field else ""
-        return _fail(f"{field}{error}", 2 if unsent else 1)
+        return _fail(str(error), 2 if unsent else 1)
     report = summary(prediction, seconds)
     print(_json(report) if options.json else table(report))
     return 0
@@ -62,11 +61,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
     Raises UsageError for anything else.
     """
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {UNNAMED: found}
-        with found:
-            return dict(found)
+        with path.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            return {UNNAMED: found} if isinstance(found, np.ndarray) else dict(found)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except Exception:  # numpy, zipfile and zlib each raise their own on damaged files

@@ -107,7 +107,7 @@ class Client:
         verify: Verify = True,
     ) -> None:
         self._target = make_target(url, api_key, timeout, retries)
-        self._transport = httpx.HTTPTransport(verify=trust(verify), limits=LIMITS)
+        self._transport = httpx.HTTPTransport(verify=trust(self._target.url, verify), limits=LIMITS)
 
     def predict(
         self,
@@ -247,7 +247,9 @@ class AsyncClient:
         verify: Verify = True,
     ) -> None:
         self._target = make_target(url, api_key, timeout, retries)
-        self._transport = httpx.AsyncHTTPTransport(verify=trust(verify), limits=LIMITS)
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=trust(self._target.url, verify), limits=LIMITS
+        )
 
     async def predict(
         self,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 CONNECT_SECONDS = 5.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 # httpx looks through all its connections for every request: many more cost more than they bring.
 CONNECTIONS = 32
 # Idle connections are closed before the service does it, after 20 s: no request meets that moment.
@@ -171,8 +171,10 @@ def make_target(url: str, api_key: str | None, timeout: float, retries: int) -> 
     return Target(str(parsed).rstrip("/"), headers, _seconds(timeout), retries)
 
 
-def trust(verify: Verify) -> bool | ssl.SSLContext:
+def trust(url: str, verify: Verify) -> bool | ssl.SSLContext:
     """What httpx takes: whom to trust; a path is a file of certificates."""
+    if url.startswith("http://"):
+        return False  # nobody is asked for a certificate, and reading those there are takes time
     if isinstance(verify, bool | ssl.SSLContext):
         return verify
     return ssl.create_default_context(cafile=verify)

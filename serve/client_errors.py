@@ -60,6 +60,7 @@ class ServiceError(Exception):
 
     def __str__(self) -> str:
         facts = [f"{self.status or ''} {self.type or ''}".strip()]
+        facts += [f"field {self.field}"] if self.field else []
         facts += [f"request {self.request_id}"] if self.request_id else []
         facts += [f"{self.attempts} attempts"] if self.attempts > 1 else []
         known = ", ".join(fact for fact in facts if fact)

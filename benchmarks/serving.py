@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,9 +25,9 @@ from typing import Any
 
 import serving_model
 from rich.console import Console
-from rich.table import Table
+from serving_figure import draw
 from serving_measure import Raw, Running, ServerError, Workplace, prepare, running
-from serving_report import report_rows
+from serving_report import report_rows, table
 from serving_servers import CACHE, OURS, BuildError, Server, installed, make_environment, servers
 
 from artifact.bundle import write_file
@@ -45,6 +46,7 @@ SHOWN = (
 def main() -> int:
     """Build environments, measure in rounds, write rows and picture; 1 where something lacks."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     console = Console(highlight=False)
     header = len(serving_model.bodies()["v2_binary_header"])
     chosen = [server for server in servers(header) if server.name in options.only]
@@ -89,7 +91,8 @@ def main() -> int:
     }
     if options.output:
         write_file(options.output / "serving.json", canonical_json(report))
-    console.print(_table(rows))
+        draw(points, raw.samples, options.output / "serving.png")
+    console.print(table(rows))
     wrong = [point for point in points if point["server"] == OURS and _failed(point)]
     for point in wrong:
         console.print(f"failed requests: {point}", style="red")
@@ -183,19 +186,6 @@ def _machine() -> dict[str, Any]:
 def _versions(python: Path) -> dict[str, str]:
     found = installed(python)
     return {name: found[name] for name in SHOWN if name in found}
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="rows with a goal, and processor time in units of the raw run's")
-    for head in ("case", "metric", "value", "spread", "goal", "met", "peer"):
-        table.add_column(head)
-    for row in rows:
-        if row["goal"] or row["metric"] == "cpu_ratio_to_raw_run":
-            peer = f"{row['peer_value']:.3f} {row['peer']}" if row["peer"] else ""
-            met = "" if row["met"] is None else "yes" if row["met"] else "NO"
-            values = (f"{row['value']:.3f}", f"{row['spread']:.3f}", row["goal"] or "", met, peer)
-            table.add_row(row["case"], row["metric"], *values)
-    return table
 
 
 def _options() -> argparse.Namespace:

@@ -21,7 +21,7 @@ import serving_processes
 from serving_servers import HERE, ROOT, Endpoint, Server
 
 HOST = "127.0.0.1"
-START_SECONDS = 180.0
+START_SECONDS, FIRST_ANSWER_SECONDS = 180.0, 30.0
 POLL_SECONDS = 0.02
 WARM_UP_SECONDS = 1.0
 ASK_SECONDS = 30.0
@@ -181,9 +181,9 @@ def running(server: Server, python: Path, workplace: Workplace) -> Iterator[Runn
         )
     try:
         found = Running(server, process, port, log)
-        _wait_ready(found, began)
+        _wait_ready(found, began + START_SECONDS)
         found.facts["ready_s"] = time.monotonic() - began
-        _first_answer(found, workplace, began)
+        _first_answer(found, workplace, time.monotonic() + FIRST_ANSWER_SECONDS)
         found.facts["start_s"] = time.monotonic() - began
         time.sleep(1.0)  # idle again
         resident, proportional = serving_processes.memory_mb(process.pid)
@@ -193,15 +193,15 @@ def running(server: Server, python: Path, workplace: Workplace) -> Iterator[Runn
         serving_processes.stop(process)
 
 
-def _wait_ready(found: Running, began: float) -> None:
+def _wait_ready(found: Running, limit: float) -> None:
     while True:
         with suppress(OSError, http.client.HTTPException):
             if request(found.port, "GET", found.server.ready, b"", {})[0] == 200:
                 return
-        _refuse_dead(found, began, "is not ready")
+        _refuse_dead(found, limit, "is not ready")
 
 
-def _first_answer(found: Running, workplace: Workplace, began: float) -> None:
+def _first_answer(found: Running, workplace: Workplace, limit: float) -> None:
     """The first endpoint that answers; the others are asked when their turn comes."""
     why: Exception
     while True:
@@ -211,13 +211,12 @@ def _first_answer(found: Running, workplace: Workplace, began: float) -> None:
                 return
             except (OSError, http.client.HTTPException, ServerError) as error:
                 why = error
-        _refuse_dead(found, began, f"does not answer ({why})")
+        _refuse_dead(found, limit, f"does not answer ({why})")
 
 
-def _refuse_dead(found: Running, began: float, what: str) -> None:
+def _refuse_dead(found: Running, limit: float, what: str) -> None:
     time.sleep(POLL_SECONDS)
-    over = time.monotonic() - began > START_SECONDS
-    if over or found.process.poll() is not None:
+    if time.monotonic() > limit or found.process.poll() is not None:
         said = found.log.read_text(errors="replace")[-800:]
         raise ServerError(f"{found.server.label} {what}; its log ends: {said}")
 

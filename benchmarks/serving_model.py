@@ -50,7 +50,8 @@ class Block(nn.Module):
         weight = (query @ key.transpose(-2, -1) * (WIDTH // HEADS) ** -0.5).softmax(-1)
         mixed = (weight @ value).transpose(1, 2).reshape(-1, TOKENS, WIDTH)
         x = x + self.project(mixed)
-        return x + self.hidden(self.before_hidden(x))
+        answer: Tensor = x + self.hidden(self.before_hidden(x))
+        return answer
 
 
 class Classifier(nn.Module):
@@ -69,13 +70,14 @@ class Classifier(nn.Module):
         """x: (batch, time, channel, feature) -> (batch, class)."""
         tokens = self.embed(x.reshape(-1, TOKENS, TOKEN)) + self.position
         tokens = self.norm(self.blocks(tokens))
-        return self.head(self.pool(tokens.transpose(1, 2)).squeeze(-1))
+        answer: Tensor = self.head(self.pool(tokens.transpose(1, 2)).squeeze(-1))
+        return answer
 
 
 def write_model(folder: Path) -> tuple[Path, Path]:
     """Write the artifact and its graph below `folder`; both paths, in that order."""
     torch.manual_seed(0)
-    graph = _export(Classifier().eval())
+    graph = _export(Classifier().eval(), folder / "exported.onnx")
     path = _write_artifact(folder / "artifact", graph)
     return path, path / "model.onnx"
 
@@ -119,9 +121,8 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _export(module: nn.Module) -> bytes:
+def _export(module: nn.Module, target: Path) -> bytes:
     sample = torch.from_numpy(np.repeat(example(), 2, 0))
-    target = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the TorchScript exporter says that it is the older one
         torch.onnx.export(
@@ -134,7 +135,7 @@ def _export(module: nn.Module) -> bytes:
             output_names=["y"],
             dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
         )
-    return target.getvalue()
+    return target.read_bytes()
 
 
 def _write_artifact(folder: Path, graph: bytes) -> Path:

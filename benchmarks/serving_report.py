@@ -1,11 +1,12 @@
-"""From the points of a run to rows with goals, a table and a picture."""
+"""From the points of a run to rows with goals, and a table of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from rich.table import Table
 from serving_servers import OURS
 
 COMMAND = "uv run python benchmarks/serving.py"
@@ -18,7 +19,9 @@ RATIO_GOALS = {
     "json/c8": 1.8,
     "json/c32": None,
 }
-BEST_PEER_GOAL = 0.5
+# At most half of every peer's.
+PEER_GOAL = 0.5
+COMPARED = 8
 TAIL_GOAL = 3.0
 IDLE_GOALS = {"resident_mb": 150.0, "ready_s": 3.0}
 # Metric -> unit, as a point holds them.
@@ -31,6 +34,8 @@ POINT_METRICS = {
 START_METRICS = {"resident_mb": "10^6 bytes", "proportional_mb": "10^6 bytes", "start_s": "s"}
 
 Sample = dict[str, Any]
+Way = tuple[str, str]  # server, protocol
+Ways = Mapping[Way, Sequence[Sample]]
 
 
 def report_rows(
@@ -41,7 +46,7 @@ def report_rows(
     `points`: one sample per round, server, protocol and concurrency; `starts`: one per round and
     server; `raws`: those of the raw loop. A row whose samples are missing is left out.
     """
-    rows = [*_ratio_rows(points), *_best_peer_rows(points), *_idle_rows(starts)]
+    rows = [*_ratio_rows(points), *_peer_rows(points), *_idle_rows(starts)]
     rows += _tail_rows(points)
     rows += _raw_rows(raws)
     for (server, protocol, concurrency), samples in _groups(points).items():
@@ -55,6 +60,26 @@ def report_rows(
                 values = [sample[metric] for sample in starts if sample["server"] == server]
                 rows.append(row(name, metric, unit, values))
     return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows that have a goal, and those that compare with the raw run."""
+    shown = Table(title="rows with a goal, and processor time in units of the raw run's")
+    for head in ("case", "metric", "value", "spread", "goal", "met", "peer"):
+        shown.add_column(head)
+    for found in rows:
+        if found["goal"] or found["metric"] == "cpu_ratio_to_raw_run":
+            peer = f"{found['peer_value']:.3f} {found['peer']}" if found["peer"] else ""
+            met = "" if found["met"] is None else "yes" if found["met"] else "NO"
+            values = (
+                f"{found['value']:.3f}",
+                f"{found['spread']:.3f}",
+                found["goal"] or "",
+                met,
+                peer,
+            )
+            shown.add_row(found["case"], found["metric"], *values)
+    return shown
 
 
 def row(
@@ -89,11 +114,6 @@ def case(server: str, protocol: str, concurrency: int) -> str:
     return place if server == OURS else f"{server}/{place}"
 
 
-def best_peer(points: Sequence[Sample], concurrency: int) -> tuple[str, str] | None:
-    """Server and protocol of the peer with the least processor time per request."""
-    return _cheapest(points, concurrency, lambda server: server != OURS)
-
-
 def _ratio_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
     rows = []
     for (server, protocol, concurrency), samples in _groups(points).items():
@@ -114,36 +134,55 @@ def _ratio_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda found: found["goal"] is None)
 
 
-def _best_peer_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Our best protocol against the best peer, each in units of the raw run beside it.
+def _peer_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Our cheapest protocol against every peer's cheapest way, and JSON against JSON, at c8.
 
-    Both are divided by the raw figure of their own minute, because the machine's speed drifts.
+    Each is taken in units of the raw run beside it, because the machine's speed drifts.
     """
-    rows = []
-    for concurrency in _unique(sample["concurrency"] for sample in points):
-        ours = _cheapest(points, concurrency, lambda server: server == OURS)
-        peer = best_peer(points, concurrency)
-        if ours and peer:
-            groups = _groups(points)
-            own, other = groups[(*ours, concurrency)], groups[(*peer, concurrency)]
-            ratios = [
-                mine["cpu_ms_per_request"]
-                / mine["raw_ms"]
-                / (theirs["cpu_ms_per_request"] / theirs["raw_ms"])
-                for mine, theirs in zip(own, other, strict=False)
-            ]
-            rows.append(
-                row(
-                    f"best_peer/c{concurrency}",
-                    "cpu_ratio_to_best_peer",
-                    "ratio",
-                    ratios,
-                    goal=BEST_PEER_GOAL if concurrency == 8 else None,
-                    peer=f"{peer[0]}, {peer[1]}, ms (here: {ours[1]})",
-                    peer_value=median(sample["cpu_ms_per_request"] for sample in other),
-                )
-            )
+    groups = {key[:2]: samples for key, samples in _groups(points).items() if key[2] == COMPARED}
+    ours = {key: samples for key, samples in groups.items() if key[0] == OURS}
+    peers = {key: samples for key, samples in groups.items() if key[0] != OURS}
+    if not ours or not peers:
+        return []
+    best = _cheapest(ours)
+    rows = [
+        _against("best_peer", "cpu_ratio_to_best_peer", ours, best, peers, _cheapest(peers)),
+    ]
+    for name in _unique(server.split()[0] for server, _ in peers):
+        way = _cheapest({key: found for key, found in peers.items() if key[0].split()[0] == name})
+        rows.append(_against(name, "cpu_ratio_to_peer", ours, best, peers, way))
+    in_json = {key: found for key, found in peers.items() if "json" in key[1]}
+    if in_json and (OURS, "json") in ours:
+        way = _cheapest(in_json)
+        rows.append(
+            _against("json", "cpu_ratio_to_best_json_peer", ours, (OURS, "json"), peers, way)
+        )
     return rows
+
+
+def _against(
+    name: str, metric: str, ours: Ways, way: Way, peers: Ways, peer_way: Way
+) -> dict[str, Any]:
+    own, other = ours[way], peers[peer_way]
+    pairs = zip(_in_raw_runs(own), _in_raw_runs(other), strict=False)
+    return row(
+        f"{name}/c{COMPARED}",
+        metric,
+        "ratio",
+        [mine / theirs for mine, theirs in pairs],
+        goal=PEER_GOAL,
+        peer=f"{', '.join(peer_way)}, ms (here {way[1]})",
+        peer_value=median(sample["cpu_ms_per_request"] for sample in other),
+    )
+
+
+def _in_raw_runs(samples: Sequence[Sample]) -> list[float]:
+    """Processor time of a request in units of the raw run's, round by round."""
+    return [sample["cpu_ms_per_request"] / sample["raw_ms"] for sample in samples]
+
+
+def _cheapest(ways: Ways) -> Way:
+    return min(ways, key=lambda way: median(_in_raw_runs(ways[way])))
 
 
 def _idle_rows(starts: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -159,9 +198,11 @@ def _idle_rows(starts: Sequence[Sample]) -> list[dict[str, Any]]:
 def _tail_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
     rows = []
     for (server, protocol, concurrency), samples in _groups(points).items():
-        if server == OURS and concurrency == 8:
+        if server == OURS and concurrency == COMPARED:
             tails = [sample["p99_ms"] / sample["p50_ms"] for sample in samples]
-            rows.append(row(f"{protocol}/c8", "p99_to_p50", "ratio", tails, goal=TAIL_GOAL))
+            rows.append(
+                row(f"{protocol}/c{COMPARED}", "p99_to_p50", "ratio", tails, goal=TAIL_GOAL)
+            )
     return rows
 
 
@@ -173,17 +214,6 @@ def _raw_rows(raws: Sequence[Sample]) -> list[dict[str, Any]]:
         rows.append(row(name, "cpu_ms_per_request", "ms", times))
         rows.append(row(name, "requests_per_second", "1/s", rates))
     return rows
-
-
-def _cheapest(
-    points: Sequence[Sample], concurrency: int, wanted: Callable[[str], bool]
-) -> tuple[str, str] | None:
-    ratios = {
-        key[:2]: median(sample["cpu_ms_per_request"] / sample["raw_ms"] for sample in samples)
-        for key, samples in _groups(points).items()
-        if key[2] == concurrency and wanted(key[0])
-    }
-    return min(ratios, key=ratios.__getitem__) if ratios else None
 
 
 def _groups(points: Iterable[Sample]) -> dict[tuple[str, str, int], list[Sample]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -360,3 +362,55 @@ def test_the_metric_exists(server: tuple[Server, Workload]) -> None:
     text = httpx.get(f"{running_server.url}/metrics", headers=KEYED).text
     for name in (f"{METRIC}_sum", f"{METRIC}_count"):
         assert re.search(rf'^{name}\{{.*model="', text, re.MULTILINE), name
+
+
+def docker(*words: object, timeout: float = 60) -> str:
+    done = subprocess.run(
+        ["docker", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+@pytest.mark.docker
+@WORKLOADS
+def test_the_container_of_a_pod(workload: Workload, tmp_path: Path) -> None:
+    """The image under the user, limits, variables and mounts of the manifest."""
+    docker("compose", "build", "serve", timeout=900)
+    settings = {**workload.settings, "drain_seconds": "0"}
+    if "model_name" in settings:
+        settings["model_name"] = INFERENCE_SERVICE["metadata"]["name"]
+    memory = bytes_of(workload.container["resources"]["limits"]["memory"])
+    artifact = write_forecaster(tmp_path / "artifact")
+    container = docker(
+        *("run", "--detach", "--publish", "127.0.0.1::8000", "--read-only", "--cap-drop", "ALL"),
+        *("--security-opt", "no-new-privileges", "--user", workload.security["runAsUser"]),
+        *("--memory", memory, "--tmpfs", "/tmp:size=16m"),
+        *(f"--env={PREFIX}{name.upper()}={value}" for name, value in settings.items()),
+        *("--volume", f"{artifact}:{settings['models']}:ro", workload.container["image"]),
+        *workload.container["args"],
+    )
+    try:
+        url = f"http://{docker('port', container, 8000).splitlines()[0]}"
+        limit = time.monotonic() + 60
+        while not ready(url + workload.container["readinessProbe"]["httpGet"]["path"]):
+            assert time.monotonic() < limit, docker("logs", container)
+            time.sleep(0.1)
+        answer = httpx.get(f"{url}/v2/models", headers=KEYED)
+        assert answer.json() == {"models": [settings.get("model_name", "small-forecaster")]}
+        docker("stop", "--time", workload.grace, container)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
+    finally:
+        docker("rm", "--force", container)
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False

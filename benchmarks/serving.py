@@ -19,7 +19,10 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from rich.console import Console
 from serving_figure import draw
 from serving_measure import Raw, Running, ServerError, Workplace, prepare, running
 from serving_report import report_rows, table
-from serving_servers import CACHE, OURS, BuildError, Server, installed, make_environment, servers
+from serving_servers import OURS, BuildError, Server, installed, make_environment, servers
 
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
@@ -37,43 +40,126 @@ from artifact.providers import processor
 RESULTS = Path(__file__).resolve().parent / "results"
 CONCURRENCIES = (1, 8, 32)
 RAW = "raw"
+RAW_SHARE = 8  # of a point's length, on one thread and on two
 SHOWN = (
     *("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "fastapi", "starlette", "pydantic"),
     *("orjson", "aiohttp", "litserve", "bentoml", "mlserver", "ray"),
 )
 
 
+@dataclass
+class Findings:
+    """What a run has found so far: samples per point and per start, and what is missing."""
+
+    points: list[dict[str, Any]] = field(default_factory=list)
+    starts: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[dict[str, str]] = field(default_factory=list)
+
+    def miss(self, server: str, why: Exception) -> None:
+        """Note that a server, or one of its endpoints, could not be measured."""
+        self.missing.append({"server": server, "why": str(why)})
+
+
 def main() -> int:
     """Build environments, measure in rounds, write rows and picture; 1 where something lacks."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
     header = len(serving_model.bodies()["v2_binary_header"])
     chosen = [server for server in servers(header) if server.name in options.only]
-    missing: list[dict[str, str]] = []
-    pythons = _environments(chosen, options, missing, console)
-    workplace = prepare(CACHE / "work")
-    raw = Raw(pythons.get(OURS, Path(sys.executable)), workplace)
-    points: list[dict[str, Any]] = []
-    starts: list[dict[str, Any]] = []
+    findings = Findings()
+    pythons = _environments(chosen, options, findings, console)
     chosen = [server for server in chosen if server.name in pythons]
-    began, total = time.monotonic(), options.rounds * len(chosen)
-    for number in range(options.rounds):
-        for index, server in enumerate(chosen):
-            done = number * len(chosen) + index
+    with tempfile.TemporaryDirectory() as folder:
+        workplace = prepare(Path(folder))
+        with Raw(pythons.get(OURS, Path(sys.executable)), workplace) as raw:
+            for number, server in _order(chosen, options.rounds, console):
+                try:
+                    with running(server, pythons[server.name], workplace) as found:
+                        _measure(found, raw, workplace, options.seconds, number, findings, console)
+                except ServerError as error:
+                    findings.miss(server.label, error)
+            raw.sample(options.seconds)
+    rows = report_rows(findings.points, findings.starts, raw.samples)
+    if options.output:
+        report = _report(options, pythons, findings, rows)
+        write_file(options.output / "serving.json", canonical_json(report))
+        draw(findings.points, raw.samples, options.output / "serving.png")
+    console.print(table(rows))
+    wrong = [point for point in findings.points if point["server"] == OURS and _failed(point)]
+    for point in wrong:
+        console.print(f"failed requests: {point}", style="red")
+    for entry in findings.missing:
+        console.print(f"missing: {entry['server']}: {entry['why']}", style="red")
+    return 1 if findings.missing or wrong else 0
+
+
+def _order(chosen: Sequence[Server], rounds: int, console: Console) -> Iterator[tuple[int, Server]]:
+    """Round and server, one after the other, saying how long the rest will take."""
+    began, done = time.monotonic(), 0
+    total = rounds * sum(map(_weight, chosen))
+    for number in range(rounds):
+        for server in chosen:
             spent = time.monotonic() - began
             left = f", {spent / done * (total - done) / 60:.0f} min left" if done else ""
-            console.print(f"round {number + 1}/{options.rounds}, {server.label}{left}")
+            console.print(f"round {number + 1} of {rounds}, {server.label}{left}")
+            yield number, server
+            done += _weight(server)
+
+
+def _weight(server: Server) -> int:
+    """How long a server takes, in points; its start takes as long as about two."""
+    return len(server.endpoints) * len(CONCURRENCIES) + 2
+
+
+def _measure(
+    found: Running,
+    raw: Raw,
+    workplace: Workplace,
+    seconds: float,
+    number: int,
+    findings: Findings,
+    console: Console,
+) -> None:
+    """All points of one server in one round, the raw loop before and after each."""
+    label = found.server.label
+    findings.starts.append({"server": label, "round": number, **found.facts})
+    before = raw.sample(seconds / RAW_SHARE)
+    for endpoint in found.server.endpoints:
+        for concurrency in CONCURRENCIES:
             try:
-                with running(server, pythons[server.name], workplace) as found:
-                    points += _measure(found, raw, workplace, options, number, missing, console)
-                    starts.append({"server": server.label, "round": number, **found.facts})
-            except ServerError as error:
-                missing.append({"server": server.label, "why": str(error)})
-    raw.sample(options.seconds)
-    raw.close()
-    rows = report_rows(points, starts, raw.samples)
-    report = {
+                point = found.load(endpoint, workplace, concurrency, seconds)
+            except (ServerError, OSError) as error:
+                findings.miss(label, error)
+                break
+            after = raw.sample(seconds / RAW_SHARE)
+            point |= {name: (before[name] + after[name]) / 2 for name in before}
+            point |= {"server": label, "protocol": endpoint.protocol}
+            point |= {"concurrency": concurrency, "round": number}
+            before = after
+            findings.points.append(point)
+            console.print(_line(point))
+
+
+def _line(point: dict[str, Any]) -> str:
+    """A point in one line."""
+    failed = _failed(point)
+    return (
+        f"  {point['protocol']} c{point['concurrency']}: "
+        f"{point['cpu_ms_per_request']:.3f} ms CPU, "
+        f"{point['cpu_ms_per_request'] / point['raw_ms']:.3f} x raw, "
+        f"{point['requests_per_second']:.0f}/s, p50 {point['p50_ms']:.2f} ms, "
+        f"p99 {point['p99_ms']:.2f} ms{f', FAILED {failed}' if failed else ''}"
+    )
+
+
+def _report(
+    options: argparse.Namespace,
+    pythons: dict[str, Path],
+    findings: Findings,
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
         "benchmark": "serving",
         "machine": _machine(),
         "versions": {name: _versions(python) for name, python in pythons.items()},
@@ -85,59 +171,10 @@ def main() -> int:
             "body_bytes": {name: len(body) for name, body in serving_model.bodies().items()},
         },
         "rows": rows,
-        "missing": missing,
-        "points": points,
-        "starts": starts,
+        "missing": findings.missing,
+        "points": findings.points,
+        "starts": findings.starts,
     }
-    if options.output:
-        write_file(options.output / "serving.json", canonical_json(report))
-        draw(points, raw.samples, options.output / "serving.png")
-    console.print(table(rows))
-    wrong = [point for point in points if point["server"] == OURS and _failed(point)]
-    for point in wrong:
-        console.print(f"failed requests: {point}", style="red")
-    for entry in missing:
-        console.print(f"missing: {entry['server']}: {entry['why']}", style="red", markup=False)
-    return 1 if missing or wrong else 0
-
-
-def _measure(
-    found: Running,
-    raw: Raw,
-    workplace: Workplace,
-    options: argparse.Namespace,
-    number: int,
-    missing: list[dict[str, str]],
-    console: Console,
-) -> list[dict[str, Any]]:
-    """All points of one server in one round."""
-    points = []
-    before = raw.sample(options.seconds / 4)
-    for endpoint in found.server.endpoints:
-        for concurrency in CONCURRENCIES:
-            try:
-                point = found.load(endpoint, workplace, concurrency, options.seconds)
-            except (ServerError, OSError) as error:
-                missing.append({"server": found.server.label, "why": str(error)})
-                break
-            after = raw.sample(options.seconds / 4)
-            point |= {name: (before[name] + after[name]) / 2 for name in before}
-            before = after
-            point |= {
-                "server": found.server.label,
-                "protocol": endpoint.protocol,
-                "concurrency": concurrency,
-                "round": number,
-            }
-            points.append(point)
-            console.print(
-                f"  {endpoint.protocol} c{concurrency}: {point['cpu_ms_per_request']:.3f} ms CPU, "
-                f"{point['cpu_ms_per_request'] / point['raw_ms']:.3f} x raw, "
-                f"{point['requests_per_second']:.0f}/s, p50 {point['p50_ms']:.2f} ms, "
-                f"p99 {point['p99_ms']:.2f} ms"
-                + (f", FAILED {_failed(point)}" if _failed(point) else "")
-            )
-    return points
 
 
 def _failed(point: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +185,7 @@ def _failed(point: dict[str, Any]) -> dict[str, Any]:
 def _environments(
     chosen: list[Server],
     options: argparse.Namespace,
-    missing: list[dict[str, str]],
+    findings: Findings,
     console: Console,
 ) -> dict[str, Path]:
     """The Python of every server's environment, by name; what cannot be made is missing."""
@@ -163,7 +200,7 @@ def _environments(
         try:
             pythons[server.name] = make_environment(server.name, server.requirements)
         except BuildError as error:
-            missing.append({"server": server.name, "why": str(error)})
+            findings.miss(server.name, error)
     return pythons
 
 

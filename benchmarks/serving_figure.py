@@ -26,10 +26,9 @@ def draw(points: Sequence[dict[str, Any]], raws: Sequence[dict[str, float]], pat
         for axes, metric in ((cost, "cpu_ms_per_request"), (rate, "requests_per_second")):
             found = [_values(points, way, concurrency, metric) for way in ways]
             places = [place for place, values in enumerate(found) if values]
+            label = f"{concurrency} connection{'s' if concurrency > 1 else ''}"
             middles = [median(values) for values in found if values]
-            axes.plot(
-                middles, places, "o", color=color, label=f"{concurrency} connections", zorder=3
-            )
+            axes.plot(middles, places, "o", color=color, label=label, zorder=3)
             for place, values in zip(places, filter(None, found), strict=True):
                 axes.plot([min(values), max(values)], [place, place], color=color, linewidth=1.5)
     raw = median(sample["raw_ms"] for sample in raws)
@@ -69,7 +68,7 @@ def _finish(axes: Axes, label: str, scale: str) -> None:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_xlim()
-        ticks = [step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5)]
+        ticks = [step * 10.0**power for power in range(-2, 6) for step in (1, 1.5, 2, 3, 5, 7)]
         axes.set_xticks([tick for tick in ticks if low <= tick <= high])
 
 

@@ -47,7 +47,6 @@ class Workplace:
 
 def prepare(folder: Path) -> Workplace:
     """Write model, bodies and the raw loop's input below `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     artifact, graph = serving_model.write_model(folder)
     workplace = Workplace(folder, artifact, graph, serving_model.answer(graph))
     for form, body in serving_model.bodies().items():
@@ -86,8 +85,10 @@ class Raw:
         self.samples.append(found)
         return found
 
-    def close(self) -> None:
-        """End the process."""
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stdin.close()
         self._stdout.close()
         self._process.wait(10)

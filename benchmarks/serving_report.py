@@ -145,23 +145,28 @@ def _peer_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
     if not ours or not peers:
         return []
     best = _cheapest(ours)
-    rows = [
-        _against("best_peer", "cpu_ratio_to_best_peer", ours, best, peers, _cheapest(peers)),
-    ]
+    way = _cheapest(peers)
+    rows = [_against("best_peer", "cpu_ratio_to_best_peer", ours, best, peers, way)]
     for name in _unique(server.split()[0] for server, _ in peers):
         way = _cheapest({key: found for key, found in peers.items() if key[0].split()[0] == name})
         rows.append(_against(name, "cpu_ratio_to_peer", ours, best, peers, way))
     in_json = {key: found for key, found in peers.items() if "json" in key[1]}
     if in_json and (OURS, "json") in ours:
         way = _cheapest(in_json)
-        rows.append(
-            _against("json", "cpu_ratio_to_best_json_peer", ours, (OURS, "json"), peers, way)
-        )
+        own = (OURS, "json")
+        metric = "cpu_ratio_to_best_json_peer"
+        rows.append(_against("json", metric, ours, own, peers, way, goal=None))
     return rows
 
 
 def _against(
-    name: str, metric: str, ours: Ways, way: Way, peers: Ways, peer_way: Way
+    name: str,
+    metric: str,
+    ours: Ways,
+    way: Way,
+    peers: Ways,
+    peer_way: Way,
+    goal: float | None = PEER_GOAL,
 ) -> dict[str, Any]:
     own, other = ours[way], peers[peer_way]
     pairs = zip(_in_raw_runs(own), _in_raw_runs(other), strict=False)
@@ -170,7 +175,7 @@ def _against(
         metric,
         "ratio",
         [mine / theirs for mine, theirs in pairs],
-        goal=PEER_GOAL,
+        goal=goal,
         peer=f"{', '.join(peer_way)}, ms (here {way[1]})",
         peer_value=median(sample["cpu_ms_per_request"] for sample in other),
     )

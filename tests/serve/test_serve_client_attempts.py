@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import trustme
 from server_process import ROOT, running
@@ -209,6 +210,7 @@ class Peer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     script: list[tuple[int, dict[str, str], list[bytes]]]
     connections = requests = 0
+    asked: list[tuple[str, int]]  # request id and timeout in microseconds
 
     def setup(self) -> None:
         type(self).connections += 1
@@ -216,7 +218,9 @@ class Peer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         type(self).requests += 1
-        self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        head = orjson.loads(body[: int(self.headers["inference-header-content-length"])])
+        self.asked.append((self.headers["x-request-id"], head["parameters"]["timeout"]))
         status, headers, pieces = self.script.pop(0)
         if not status:
             self.close_connection = True
@@ -238,7 +242,7 @@ class Peer(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def peer(*script: tuple[int, dict[str, str], list[bytes]]) -> Iterator[tuple[str, type[Peer]]]:
-    handler = type("Scripted", (Peer,), {"script": list(script)})
+    handler = type("Scripted", (Peer,), {"script": list(script), "asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", handler
@@ -280,6 +284,14 @@ def test_balancers_and_strangers(answer: Any, attempts: int, kind: str, text: st
         else:
             with pytest.raises(getattr(module, kind), match=text):
                 in_async(url, lambda client: client.predict("m", x=windows(1)))
+
+
+def test_attempts_share_an_id_and_a_deadline() -> None:
+    with peer((503, {}, [b""]), (502, {}, [b""]), GOOD) as (url, seen), Client(url) as client:
+        client.predict("m", x=windows(1), timeout=20)
+    ids, timeouts = zip(*seen.asked, strict=True)
+    assert len(set(ids)) == 1
+    assert 20_000_000 >= timeouts[0] > timeouts[1] + 50_000 > timeouts[2] + 150_000
 
 
 def test_connections_are_kept() -> None:

@@ -182,7 +182,10 @@ class Model:
             if known is not None or len(self._policies) >= MAX_PROBED_SHAPES:
                 return known or self._unprobed
             self._policies[shape] = self._unprobed
-        found = self._probe(shape, clock)
+        try:
+            found = self._probe(shape, clock)
+        except RunError:  # a graph that takes one row at a time, or not the rows of the probe
+            return self._unprobed
         with self._policies_lock:
             self._policies[shape] = found
         return found

@@ -78,6 +78,19 @@ def write_endless(folder: Path) -> Path:
     return _write(folder, graph, np.array([[-100], [-101]], np.float32), (Axis("dim", 1),), 1)
 
 
+def write_single(folder: Path, width: int = 3) -> Path:
+    """y = 2 x, for one row at a time: a batch size of 1 is part of the graph."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "one"], ["row"]),
+        helper.make_node("Add", ["row", "row"], ["double"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Reshape", ["double", "shape"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "single", [X], [Y], [_constant("one", np.array([1, width]))])
+    rows = np.random.default_rng(3).normal(size=(5, width)).astype(np.float32)
+    return _write(folder, graph, rows, (Axis("dim", width),), width)
+
+
 def _constant(name: str, value: np.ndarray | np.float32) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(value), name)
 

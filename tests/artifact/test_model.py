@@ -13,6 +13,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_artifacts import write_single
 from onnx import TensorProto, helper, numpy_helper
 from small_artifacts import (
     STEPS,
@@ -109,6 +110,13 @@ def test_a_graph_that_is_not_batch_invariant_runs_row_by_row(tmp_path: Path) -> 
     assert together.tobytes() != alone.tobytes(), "the trap is gone; choose another graph"
     assert model.policies()[batching.row_shape({"x": x})] == Policy((1,))
     assert model.predict({"x": x})["y"].tobytes() == alone.tobytes()
+
+
+def test_a_graph_that_takes_one_row_at_a_time_gets_one(tmp_path: Path) -> None:
+    model = artifact.load(write_single(tmp_path / "a"))
+    assert model.policies()[(("x", (3,)),)] == Policy((1,))
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    assert model.predict({"x": x})["y"].tobytes() == (2 * x).tobytes()
 
 
 def test_export_may_certify_less_than_this_machine_finds(tmp_path: Path) -> None:

@@ -7,28 +7,31 @@ import io
 import sys
 
 COMMANDS = {
-    "quickstart": ("trainer", "a minute's tour: train, serve, submit, compare"),
-    "train": ("trainer", "train a model from a YAML file and export its artifact"),
-    "prepare": ("trainer", "turn a raw recording into windows"),
-    "evaluate": ("trainer", "score an artifact against the baselines"),
-    "export": ("trainer", "rebuild an artifact from a run"),
-    "runs": ("trainer", "list, show and compare runs"),
-    "models": ("trainer", "list the models and their settings"),
-    "datasets": ("trainer", "list the data sets and their settings"),
-    "import-legacy": ("trainer", "turn the organisers' published weights into an artifact"),
-    "inspect": ("artifact", "show what an artifact holds"),
-    "verify": ("artifact", "check an artifact's hashes, graph and golden rows"),
-    "predict": ("artifact", "run an artifact on arrays"),
-    "serve": ("serve", "answer over HTTP"),
-    "call": ("serve", "ask a service for predictions"),
-    "submission": ("submission", "build, check and run a CodaBench submission"),
+    "quickstart": ("trainer.cli", "a minute's tour: train, serve, submit, compare"),
+    "train": ("trainer.cli", "train a model from a YAML file and export its artifact"),
+    "prepare": ("trainer.cli", "turn a raw recording into windows"),
+    "evaluate": ("trainer.cli", "score an artifact against the baselines"),
+    "export": ("trainer.cli", "rebuild an artifact from a run"),
+    "runs": ("trainer.cli", "list, show and compare runs"),
+    "models": ("trainer.cli", "list the models and their settings"),
+    "datasets": ("trainer.cli", "list the data sets and their settings"),
+    "import-legacy": ("trainer.cli", "turn the organisers' published weights into an artifact"),
+    "inspect": ("artifact.cli", "show what an artifact holds"),
+    "verify": ("artifact.cli", "check an artifact's hashes, graph and golden rows"),
+    "predict": ("artifact.cli", "run an artifact on arrays"),
+    "serve": ("serve.cli", "answer over HTTP"),
+    "call": ("serve.call", "ask a service for predictions"),
+    "submission": ("submission.cli", "build, check and run a CodaBench submission"),
 }
+# The extras that a command's module needs.
 REQUIRES = {
-    "artifact": ("cpu",),
-    "trainer": ("trainer", "cpu"),
-    "serve": ("serve", "cpu"),
-    "submission": ("submission", "cpu"),
+    "artifact.cli": ("cpu",),
+    "trainer.cli": ("trainer", "cpu"),
+    "serve.cli": ("serve", "cpu"),
+    "serve.call": ("client",),
+    "submission.cli": ("submission", "cpu"),
 }
+PACKAGES = frozenset(module.split(".")[0] for module in REQUIRES)
 
 
 def usage() -> str:
@@ -50,27 +53,27 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"axonnx: error: no command {words[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    package = COMMANDS[words[0]][0]
+    module = COMMANDS[words[0]][0]
     try:
-        code: int = importlib.import_module(f"{package}.cli").main(words)
+        code: int = importlib.import_module(module).main(words)
     except ModuleNotFoundError as missing:
-        if missing.name in REQUIRES:
+        if missing.name in PACKAGES:
             print(
                 f"axonnx: error: this installation lacks the package {missing.name!r}, "
                 f"which `axonnx {words[0]}` belongs to",
                 file=sys.stderr,
             )
             return 2
-        if (missing.name or "").split(".")[0] in REQUIRES:
+        if (missing.name or "").split(".")[0] in PACKAGES:
             raise
-        print(f"axonnx: error: {_hint(words[0], package, missing.name)}", file=sys.stderr)
+        print(f"axonnx: error: {_hint(words[0], module, missing.name)}", file=sys.stderr)
         return 2
     return code
 
 
-def _hint(word: str, package: str, missing: str | None) -> str:
+def _hint(word: str, module: str, missing: str | None) -> str:
     """Which extras to install for a command."""
-    extras = REQUIRES[package]
+    extras = REQUIRES[module]
     return (
         f"`axonnx {word}` needs the Python package {missing!r}: run "
         f"`uv sync {' '.join(f'--extra {extra}' for extra in extras)}` "

@@ -90,7 +90,7 @@ class Attempts:
         if not isinstance(error, Unavailable | Unreachable) or self._failed > self._retries:
             raise error
         longest = min(FIRST_PAUSE * 2 ** (self._failed - 1), LONGEST_PAUSE)
-        pause = error.retry_after + longest * random.uniform(0.5, 1.0)
+        pause: float = error.retry_after + longest * random.uniform(0.5, 1.0)
         if monotonic() + pause >= self._deadline:
             raise error
         return pause

@@ -157,9 +157,8 @@ def read_error(
     error = _BY_TYPE.get(kind) or _BY_STATUS.get(status)
     if error is None:
         error = RequestRefused if status < 500 else ServerFault
-    text = body.get("error")
-    if not isinstance(text, str):
-        text = _plain(status, content)
+    said = body.get("error")
+    text = said if isinstance(said, str) else _plain(status, content)
     elif wanted := _WRONG_DATATYPE.search(text):
         text += f"; .astype(np.{wanted[1].replace('FP', 'float').lower()}) makes it so"
     return error(

@@ -16,9 +16,10 @@ from artifact.batching import BATCH_SIZES
 from serve.keys import read_keys
 
 PREFIX = "AXONNX_"
-# Read by the trainer and by compose.yaml, which may share an environment with the service.
+# Read by the trainer, the client and compose.yaml, which may share the service's environment.
 OTHERS = frozenset(
-    PREFIX + name for name in ("DATA", "ARTIFACT", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
+    PREFIX + name
+    for name in ("API_KEY", "ARTIFACT", "DATA", "PREDICTIONS", "SUBMISSION", "TEST_DATA")
 )
 SECRETS = frozenset({"api_keys", "tls_key_password"})
 Provider = Literal["cpu", "cuda", "auto"]

@@ -159,7 +159,7 @@ def read_error(
         error = RequestRefused if status < 500 else ServerFault
     said = body.get("error")
     text = said if isinstance(said, str) else _plain(status, content)
-    elif wanted := _WRONG_DATATYPE.search(text):
+    if wanted := _WRONG_DATATYPE.search(text):
         text += f"; .astype(np.{wanted[1].replace('FP', 'float').lower()}) makes it so"
     return error(
         text,

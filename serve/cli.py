@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifact import load
 from artifact.providers import CHOICES
@@ -25,6 +26,11 @@ from serve.service import Service
 from serve.settings import PREFIX, Settings, SettingsError, forget_secrets, read_settings
 from serve.tls import read_context
 from serve.tracing import Tracing, start_tracing
+
+if TYPE_CHECKING:
+    from serve.grpc_server import GrpcServer
+
+INSTALL_GRPC = "uv sync --extra serve --extra cpu --extra grpc"
 
 
 def main(argv: list[str]) -> int:
@@ -55,6 +61,7 @@ def _start(flags: argparse.Namespace) -> int:
         _refuse_missing(settings.models)
         tls = read_context(settings)
         tracing = start_tracing() if settings.tracing else None
+        grpc = _grpc_server(settings) if settings.grpc_port is not None else None
         listener = _listen(settings.host, settings.port)
     except SettingsError as error:
         return _fail(str(error), 2)
@@ -62,7 +69,7 @@ def _start(flags: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         scheme = "https" if tls else "http"
         _say(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
-        return serve(create_service(settings), listener, tls, tracing)
+        return serve(create_service(settings), listener, tls, tracing, grpc)
 
 
 def create_service(settings: Settings) -> Service:
@@ -84,20 +91,27 @@ def serve(
     listener: socket.socket,
     tls: ssl.SSLContext | None = None,
     tracing: Tracing | None = None,
+    grpc: GrpcServer | None = None,
 ) -> int:
     """Answer on `listener` until a signal, then finish what is running; the exit code."""
     app = create_app(service)
-    server = Server(tracing.around(app) if tracing else app, service, tls)
+    server = Server(tracing.around(app) if tracing else app, service, tls, grpc)
     loader = threading.Thread(target=_load_all, args=(service, server), daemon=True)
     loader.start()
+    refused = ""
     # uvicorn hands a signal on that came before it listened to them.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        except SettingsError as error:  # the port for gRPC is not to be had
+            refused = str(error)
     failed = service.repository.started and not service.repository.served
     service.engine.close()
     if tracing:
         tracing.close()
-    if cut := service.engine.cut:
+    if refused:
+        code = _fail(refused, 2)
+    elif cut := service.engine.cut:
         why = "by a second signal" if server.force_exit else "after AXONNX_SHUTDOWN_TIMEOUT"
         code = _fail(f"stopped {why}; requests cut short: {cut}", 1)
     elif failed:
@@ -121,6 +135,7 @@ def _load_all(service: Service, server: Server) -> None:
         else:
             logs.log_model(result)
     if repository.served:
+        server.up.wait()
         _say("ready")
     else:
         server.should_exit = True
@@ -155,6 +170,17 @@ def _refuse_missing(paths: Sequence[Path]) -> None:
             raise SettingsError(f"{path}: no such file or folder") from None
         except OSError as error:
             raise SettingsError(f"{path}: {error.strerror}") from None
+
+
+def _grpc_server(settings: Settings) -> GrpcServer:
+    """The server for gRPC, whose libraries are imported where it is asked for and nowhere else."""
+    try:
+        from serve.grpc_server import GrpcServer
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{PREFIX}GRPC_PORT: {error.name} is not installed; get it with `{INSTALL_GRPC}`"
+        ) from None
+    return GrpcServer(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:

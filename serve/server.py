@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
+import threading
 from time import monotonic
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,18 +21,47 @@ from starlette.types import ASGIApp
 from serve.protocol import Bounds, Protocol
 from serve.service import Service
 
+if TYPE_CHECKING:
+    from serve.grpc_server import GrpcServer
+
 # Beyond the time for a request: so long may the rest of a message take that nobody reads.
 _MESSAGE_MARGIN = 5.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with a drain before its shutdown and a look at the connections."""
+    """uvicorn's server, with a drain before its shutdown and a look at the connections.
 
-    def __init__(self, app: ASGIApp, service: Service, tls: ssl.SSLContext | None = None) -> None:
+    Where gRPC is served, it starts and stops with HTTP. `up` is set once both are answered.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        tls: ssl.SSLContext | None = None,
+        grpc: GrpcServer | None = None,
+    ) -> None:
         super().__init__(_config(app, service, tls))
         self.server_state.connections = service.connections
+        self.up = threading.Event()
         self._service = service
+        self._grpc = grpc
         self._drained_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer from now on; raises SettingsError where the port for gRPC is not to be had."""
+        if self._grpc is not None:
+            await self._grpc.start(self._service)
+        await super().startup(sockets)
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was accepted, in the time that there is for it."""
+        if self._grpc is not None:
+            self._grpc.stop(self.server_state.tasks)
+        await super().shutdown(sockets)
+        if self._grpc is not None:
+            await self._grpc.cut_short()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: drain; a second one: stop."""
@@ -43,9 +74,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: end the drain, cut connections that keep us waiting."""
         now = monotonic()
-        if self._drained_at is not None and (
-            now >= self._drained_at or not self.server_state.connections
-        ):
+        # Connections of gRPC are not known here: its callers get the whole time.
+        idle = not self.server_state.connections and self._grpc is None
+        if self._drained_at is not None and (now >= self._drained_at or idle):
             self.should_exit = True
         if counter % 5 == 0:
             for connection in list(self.server_state.connections):

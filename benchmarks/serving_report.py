@@ -32,6 +32,8 @@ POINT_METRICS = {
     "p99_ms": "ms",
 }
 START_METRICS = {"resident_mb": "10^6 bytes", "proportional_mb": "10^6 bytes", "start_s": "s"}
+# Shown in the table, goal or not.
+SHOWN = ("cpu_ratio_to_raw_run", "raw_run_ratio_to_best_peer", "cpu_ratio_to_best_json_peer")
 
 Sample = dict[str, Any]
 Way = tuple[str, str]  # server, protocol
@@ -63,13 +65,14 @@ def report_rows(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows that have a goal, and those that compare with the raw run."""
-    shown = Table(title="rows with a goal, and processor time in units of the raw run's")
+    """The rows that have a goal, and those that compare with the raw run or with a peer."""
+    shown = Table()
     for head in ("case", "metric", "value", "spread", "goal", "met", "peer"):
         shown.add_column(head)
     for found in rows:
-        if found["goal"] or found["metric"] == "cpu_ratio_to_raw_run":
-            peer = f"{found['peer_value']:.3f} {found['peer']}" if found["peer"] else ""
+        if found["goal"] or found["metric"] in SHOWN or found["case"].startswith("raw/"):
+            value = "" if found["peer_value"] is None else f"{found['peer_value']:.3f} "
+            peer = f"{value}{found['peer'] or ''}"
             met = "" if found["met"] is None else "yes" if found["met"] else "NO"
             values = (
                 f"{found['value']:.3f}",
@@ -147,6 +150,17 @@ def _peer_rows(points: Sequence[Sample]) -> list[dict[str, Any]]:
     best = _cheapest(ours)
     way = _cheapest(peers)
     rows = [_against("best_peer", "cpu_ratio_to_best_peer", ours, best, peers, way)]
+    # What a server without any cost of its own would reach, one row per run.
+    floor = [1 / cost for cost in _in_raw_runs(peers[way])]
+    rows.append(
+        row(
+            f"best_peer/c{COMPARED}",
+            "raw_run_ratio_to_best_peer",
+            "ratio",
+            floor,
+            peer=", ".join(way),
+        )
+    )
     for name in _unique(server.split()[0] for server, _ in peers):
         way = _cheapest({key: found for key, found in peers.items() if key[0].split()[0] == name})
         rows.append(_against(name, "cpu_ratio_to_peer", ours, best, peers, way))

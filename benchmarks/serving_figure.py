@@ -54,7 +54,7 @@ def draw(points: Sequence[dict[str, Any]], raws: Sequence[dict[str, float]], pat
     figure.legend(
         *_legend(cost, rate), loc="outside lower center", ncols=5, frameon=False, fontsize=9
     )
-    figure.suptitle("one ONNX model, one machine, two cores; median and range over the rounds")
+    figure.suptitle("one ONNX model on one machine; median and range over the rounds")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 

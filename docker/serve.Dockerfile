@@ -62,6 +62,8 @@ USER 10001:10001
 WORKDIR /opt/axonnx
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", \
-    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['AXONNX_PORT'] + '/health/ready', timeout=2)"]
+    "import os, ssl, urllib.request as r; e = os.environ; \
+    s = 'https' if e.get('AXONNX_TLS_CERTIFICATE') else 'http'; \
+    r.urlopen(f\"{s}://127.0.0.1:{e['AXONNX_PORT']}/health/ready\", timeout=2, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["python", "/opt/axonnx/axonnx.py"]
 CMD ["serve"]

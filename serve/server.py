@@ -1,13 +1,15 @@
 """The life of the process: live at once, ready when the models are, drained, stopped.
 
-The first SIGTERM (or Ctrl-C) makes the service not ready. For `drain_seconds` it still answers
-whoever calls, and tells them to connect elsewhere next time; then it listens no more, finishes what
-it has accepted within `shutdown_timeout`, and ends. A second signal ends it at once.
+The first SIGTERM makes the service not ready. For `drain_seconds` it still answers whoever calls,
+and tells them to connect elsewhere next time: so long the outside may take to notice. Then it
+listens no more, finishes what it has accepted within `shutdown_timeout`, and ends. Ctrl-C leaves
+the drain out. A second signal ends it at once.
 """
 
 from __future__ import annotations
 
 import functools
+import signal
 import socket
 import ssl
 import threading
@@ -64,19 +66,18 @@ class Server(uvicorn.Server):
             await self._grpc.cut_short()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: drain; a second one: stop."""
+        """A signal: drain, which Ctrl-C cuts short; a second one: stop."""
         if self._drained_at is None:
             self._service.repository.draining = True
-            self._drained_at = monotonic() + self._service.settings.drain_seconds
+            wait = 0.0 if sig == signal.SIGINT else self._service.settings.drain_seconds
+            self._drained_at = monotonic() + wait
         else:
             self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: end the drain, cut connections that keep us waiting."""
         now = monotonic()
-        # Connections of gRPC are not known here: its callers get the whole time.
-        idle = not self.server_state.connections and self._grpc is None
-        if self._drained_at is not None and (now >= self._drained_at or idle):
+        if self._drained_at is not None and now >= self._drained_at:
             self.should_exit = True
         if counter % 5 == 0:
             for connection in list(self.server_state.connections):

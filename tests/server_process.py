@@ -28,7 +28,7 @@ class Server:
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [python, ROOT / "axonnx.py", "serve", *paths, "--port", "0"],
-                env={**os.environ, **settings},
+                env={"AXONNX_DRAIN_SECONDS": "0", **os.environ, **settings},
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

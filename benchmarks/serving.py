@@ -70,7 +70,7 @@ def main() -> int:
     findings = Findings()
     pythons = _environments(chosen, options, findings, console)
     chosen = [server for server in chosen if server.name in pythons]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         workplace = prepare(Path(folder))
         with Raw(pythons.get(OURS, Path(sys.executable)), workplace) as raw:
             for number, server in _order(chosen, options.rounds, console):

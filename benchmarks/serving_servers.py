@@ -230,5 +230,5 @@ def _ray() -> Iterator[Server]:
                 Endpoint("raw", "/raw", "raw", BYTES, _read_raw),
             ),
             variant,
-            {"RAY_USAGE_STATS_ENABLED": "0", **settings},
+            {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "{folder}", **settings},
         )

@@ -152,7 +152,9 @@ class Repository:
         hold; then nothing changes.
         """
         with self._changing:
-            paths = [path for path in self._artifacts() if self._named(path) == name]
+            artifacts = self._artifacts()
+            self._forget_all_but(artifacts)
+            paths = [path for path in artifacts if self._named(path) == name]
             if not paths:
                 raise NotFound(f"no artifact in the model paths has the name {name[:100]!r}")
             versions: Versions = {}
@@ -205,12 +207,20 @@ class Repository:
     def _artifacts(self) -> list[Path]:
         return [found for path in self._paths for found in find_artifacts(path)]
 
-    def _named(self, path: Path) -> str | None:
-        """The name under which this artifact is served; None where it cannot be read."""
+    def _forget_all_but(self, artifacts: Sequence[Path]) -> None:
+        """Failures of what is there no more are none."""
+        self._failures = {
+            path: failure for path, failure in self._failures.items() if path in artifacts
+        }
+
+    def _named(self, path: Path) -> str:
+        """The artifact's name; where it cannot be read, the one it had, else that of its file."""
         try:
             return self._name or bundle.read_manifest(path).name
         except (ArtifactError, OSError):
-            return None
+            known = {path: failure.name for path, failure in self._failures.items()}
+            known |= {served.path: served.name for served in self.served}
+            return known.get(path, path.name)
 
     def _try(self, path: Path) -> Served | Listing:
         """Load one artifact beside those that are served; on failure remember why."""
@@ -227,13 +237,15 @@ class Repository:
         return served
 
     def _read(self, path: Path) -> Served | Listing:
-        name, version = path.name, ""
+        name, version = self._named(path), ""
         try:
             manifest = bundle.read_manifest(path)
-            name, version = self._name or manifest.name, manifest.version
+            version = manifest.version
             if name in RESERVED:
                 raise ArtifactError(f"the name {name!r} is reserved; give the model another")
             model = self._load(path)
+            if (model.manifest.name, model.manifest.version) != (manifest.name, version):
+                raise ArtifactError("it was exchanged while it was being loaded; load it again")
         except ArtifactError as error:
             text = str(error).replace(f"{path}: ", "").replace(str(path), path.name)
             return _unavailable(path, name, version, text)
@@ -248,25 +260,28 @@ class Repository:
         return Served(name, version, model, path, statistics)
 
 
-def find_artifacts(path: Path, depth: int = _DEPTH) -> list[Path]:
+def find_artifacts(path: Path) -> list[Path]:
     """The artifacts at or below a path, in the order of their names; the path itself where none is.
 
-    Hidden entries, those that are being written, and files that are no zip are passed over.
+    Hidden entries, those that are being written, and files that are no zip are passed over. A
+    folder that may not be looked into counts as one: reading it will say what is wrong.
     """
-    found: list[Path] = []
+    return _at_or_below(path, _DEPTH) or [path]
+
+
+def _at_or_below(path: Path, depth: int) -> list[Path]:
     try:
-        if not path.is_dir() or (path / bundle.MANIFEST).exists():
+        if not path.is_dir():
+            return [path] if path.suffix == ".zip" else []
+        if (path / bundle.MANIFEST).exists():
             return [path]
-        for child in sorted(path.iterdir()) if depth else []:
-            if child.name.startswith(".") or ".tmp-" in child.name:
-                continue
-            if (child.is_file() and child.suffix == ".zip") or (child / bundle.MANIFEST).exists():
-                found.append(child)
-            elif child.is_dir():
-                found += [below for below in find_artifacts(child, depth - 1) if below != child]
-    except OSError:  # reading it as an artifact will say what is wrong
+        children = sorted(path.iterdir()) if depth else []
+    except OSError:
         return [path]
-    return found or [path]
+    shown = [
+        child for child in children if not child.name.startswith(".") and ".tmp-" not in child.name
+    ]
+    return [found for child in shown for found in _at_or_below(child, depth - 1)]
 
 
 def _unavailable(path: Path, name: str, version: str, reason: str) -> Listing:

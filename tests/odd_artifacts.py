@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from small_artifacts import write_artifact
 
+import artifact
+from artifact.bundle import members
 from artifact.manifest import Axis, TensorSpec
 
 X, Y = (
@@ -89,6 +92,33 @@ def write_single(folder: Path, width: int = 3) -> Path:
     graph = helper.make_graph(nodes, "single", [X], [Y], [_constant("one", np.array([1, width]))])
     rows = np.random.default_rng(3).normal(size=(5, width)).astype(np.float32)
     return _write(folder, graph, rows, (Axis("dim", width),), width)
+
+
+def write_heavy(folder: Path, megabytes: int, seed: int = 0) -> Path:
+    """y = x W, with a W that takes so much memory."""
+    width = int((megabytes * 2**20 / 4) ** 0.5)
+    weight = np.random.default_rng(seed).standard_normal((width, width), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+        "heavy",
+        [X],
+        [Y],
+        [_constant("weight", weight)],
+    )
+    rows = np.random.default_rng(5).standard_normal((2, width), np.float32)
+    return _write(folder, graph, rows, (Axis("dim", width),), width)
+
+
+def write_version(folder: Path, source: Path, version: str) -> Path:
+    """The artifact at `source` once more, under another version."""
+    bundle = artifact.read(source)
+    manifest = dataclasses.replace(bundle.manifest, version=version, files=())
+    return artifact.write(folder, manifest, bundle.files, overwrite=True)
+
+
+def write_zip(path: Path, source: Path) -> Path:
+    """The artifact at `source` as a zip."""
+    return artifact.bundle.write_zip(dict(members(artifact.read(source))), path)
 
 
 def _constant(name: str, value: np.ndarray | np.float32) -> onnx.TensorProto:

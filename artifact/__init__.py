@@ -5,6 +5,11 @@ is right. This package needs the standard library, numpy and onnxruntime, and ru
 and up: a submission carries a verbatim copy of it.
 """
 
+import os
+
+# Read when ONNX Runtime is first imported; without it, it calls home and leaves files there.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from artifact import errors
 from artifact.bundle import Bundle, read, write, write_file, write_zip
 from artifact.errors import ArtifactError

@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from artifact import batching, bundle, golden, graph, providers
 from artifact.arrays import Array
 from artifact.batching import Policy, RowShape
 from artifact.deadline import Clock
 from artifact.errors import (
+    DeadlineError,
     GoldenError,
     GraphError,
+    InputError,
     RunError,
 )
 from artifact.inputs import check_array, refuse_names, refuse_nonfinite
@@ -106,7 +109,7 @@ class Model:
         self.golden_inputs: dict[str, Array] = golden_inputs
         with Clock(time.monotonic() + LOAD_SECONDS) as clock:
             self.golden: GoldenReport = self._replay(golden_inputs, golden_outputs, clock)
-            self._policy(batching.row_shape(golden_inputs), clock)
+            self._certify(batching.row_shape(golden_inputs), clock)
 
     @property
     def onnxruntime_version(self) -> str:
@@ -124,20 +127,23 @@ class Model:
         below the answer plus 150 MB).
         Raises InputError, DeadlineError or RunError.
         """
-        self.check_inputs(inputs)
+        rows = self.check_inputs(inputs)
+        if rows > 1 and deadline is None:  # who has no deadline has the time for a probe
+            self.certify(batching.row_shape(inputs))
         return self.run(inputs, deadline)
 
     def run(self, inputs: Mapping[str, Array], deadline: float | None = None) -> dict[str, Array]:
-        """Answer inputs that `check_inputs` has let through: `predict` without the checks.
+        """Answer inputs that `check_inputs` has let through: `predict` without checks and probe.
 
-        Raises DeadlineError or RunError.
+        Rows of a shape that is not certified run one by one: slower, with the same bytes. Raises
+        DeadlineError, RunError, or InputError where the graph itself refuses a value.
         """
         rows = len(next(iter(inputs.values())))
         shape = batching.row_shape(inputs)
         answers: dict[str, Array] = {}
         start = 0
         with Clock(deadline) as clock:
-            policy = self._policy(shape, clock) if rows > 1 else self._unprobed
+            policy = self._policies.get(shape, self._unprobed) if rows > 1 else self._unprobed
             if rows in policy.sizes:
                 return self._run_padded(dict(inputs), rows, policy, clock)
             for size in policy.chunks(rows):
@@ -171,32 +177,21 @@ class Model:
             if spec.nonfinite == "refuse" and spec.dtype.startswith("float"):
                 refuse_nonfinite(spec, inputs[spec.name])
 
-    def _policy(self, shape: RowShape, clock: Clock) -> Policy:
-        """How rows of this shape are run on this machine; probed once, then remembered.
+    def certify(self, shape: RowShape) -> None:
+        """Probe how rows of this shape may share a run on this machine; done once for each shape.
 
-        While a shape is being probed, after a probe that failed, and beyond `MAX_PROBED_SHAPES`
-        shapes, rows run one by one: slower, with the same bytes.
+        Takes some 65 rows' time. A shape whose probe fails or takes too long, and those beyond
+        `MAX_PROBED_SHAPES`, run row by row from then on.
         """
-        with self._policies_lock:
-            known = self._policies.get(shape)
-            if known is not None or len(self._policies) >= MAX_PROBED_SHAPES:
-                return known or self._unprobed
-            self._policies[shape] = self._unprobed
-        try:
-            found = self._probe(shape, clock)
-        except RunError:  # a graph that takes one row at a time, or not the rows of the probe
-            return self._unprobed
-        with self._policies_lock:
-            self._policies[shape] = found
-        return found
+        with Clock(time.monotonic() + LOAD_SECONDS) as clock:
+            self._certify(shape, clock)
 
     def joinable(self, shape: RowShape) -> tuple[int, ...] | None:
-        """Numbers of rows of this shape that may share a run; None where it is not yet probed.
-
-        `run` probes a shape when it first gets several rows of it.
-        """
+        """Numbers of rows of this shape that may share a run; None where `certify` can tell."""
         policy = self._policies.get(shape)
-        return None if policy is None else policy.sizes
+        if policy is None:
+            return None if len(self._policies) < MAX_PROBED_SHAPES else self._unprobed.sizes
+        return policy.sizes
 
     @property
     def exclusive(self) -> bool:
@@ -208,17 +203,33 @@ class Model:
         with self._policies_lock:
             return dict(self._policies)
 
+    def _certify(self, shape: RowShape, clock: Clock) -> None:
+        with self._policies_lock:
+            if shape in self._policies or len(self._policies) >= MAX_PROBED_SHAPES:
+                return
+            self._policies[shape] = self._unprobed  # until the probe is over
+        try:
+            found = self._probe(shape, clock)
+        except (InputError, RunError):  # a graph that takes one row at a time, or other rows
+            return
+        except DeadlineError:
+            if clock.deadline is None or time.monotonic() < clock.deadline:
+                raise
+            return
+        with self._policies_lock:
+            self._policies[shape] = found
+
     def _probe(self, shape: RowShape, clock: Clock) -> Policy:
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
             return self._run(inputs, clock)
 
         rows = batching.probe_rows(self.manifest.inputs, shape, self.golden_inputs)
-        if self._unprobed.padded:
-            policy = batching.probe_padded(run, rows, self._unprobed.padded)
-        else:
-            policy = batching.probe(run, rows, _certified(self.manifest, shape))
-        sizes = tuple(size for size in policy.sizes if size <= self.max_rows)
-        return Policy(sizes, policy.padded)
+        padded = self._unprobed.padded
+        if padded:
+            found = batching.probe_padded(run, rows, padded)
+            return Policy(tuple(size for size in found.sizes if size <= self.max_rows), padded)
+        sizes = _certified(self.manifest, shape)
+        return batching.probe(run, rows, tuple(size for size in sizes if size <= self.max_rows))
 
     def _replay(
         self, inputs: Mapping[str, Array], expected: Mapping[str, Array], clock: Clock
@@ -266,10 +277,18 @@ class Model:
                     values = self._session.run(names, feed, clock.options)
             else:
                 values = self._session.run(names, feed, clock.options)
+        except InvalidArgument as error:  # such as an index beyond a table
+            raise InputError(f"the graph refuses these values: {_reason(error)}") from None
         except Exception as error:  # ONNX Runtime's own exceptions share no public base
             clock.refuse_late()
             raise RunError(f"the graph failed to run: {str(error).splitlines()[0]}") from None
         return dict(zip(names, values, strict=True))
+
+
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says is wrong, without the names of nodes and source files."""
+    said = str(error).splitlines()[0].rpartition("Status Message: ")[2]
+    return said[-200:] if "/" not in said else "an index or a size is out of range"
 
 
 def _certified(manifest: Manifest, shape: RowShape) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def session_options() -> onnxruntime.SessionOptions:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it would write is in its exceptions
     for key, value in {
         "session.intra_op.allow_spinning": "0",
         "session.inter_op.allow_spinning": "0",

@@ -8,11 +8,13 @@ share a run. Rows are counted, not requests. Nothing ever waits in order to be j
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from queue import SimpleQueue
 from time import monotonic, time
 from typing import TypeVar
 
@@ -27,6 +29,7 @@ from serve.repository import Served
 Arrays = Mapping[str, Array]
 Result = TypeVar("Result")
 Key = tuple[Served, RowShape]
+logger = logging.getLogger("axonnx.serve")
 STOPPING = "the service is stopping"
 
 
@@ -104,6 +107,10 @@ class Engine:
             threading.Thread(target=self._work, name=f"run-{index}", daemon=True)
             for index in range(slots)
         ]
+        # Probing takes the time of many rows: in a thread of its own, and on nobody's deadline.
+        self._uncertified: set[Key] = set()
+        self._to_certify: SimpleQueue[Key | None] = SimpleQueue()
+        self._threads.append(threading.Thread(target=self._certify, name="certify", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -175,6 +182,7 @@ class Engine:
             self._changed.notify_all()
         if waiting:
             _hand_over(waiting, [NotReady(STOPPING) for _ in waiting])
+        self._to_certify.put(None)
         self._aside.shutdown(wait=False, cancel_futures=True)
 
     def join(self, seconds: float) -> bool:
@@ -213,12 +221,32 @@ class Engine:
                 return None
             queue = self._queues.pop(key)
             jobs = _take(key, queue)
+            if jobs and (queue or jobs[0].rows > 1):
+                self._certify_later(key)
             if queue:  # behind the others: no model or shape starves another
                 self._queues[key] = queue
             if jobs:
                 if key[0].model.exclusive:
                     self._busy.add(key[0])
                 return key, jobs
+
+    def _certify_later(self, key: Key) -> None:
+        """Have a shape probed beside the runs, once, where that would let its rows share one."""
+        served, shape = key
+        if served.model.joinable(shape) is None and key not in self._uncertified:
+            self._uncertified.add(key)
+            self._to_certify.put(key)
+
+    def _certify(self) -> None:
+        while (key := self._to_certify.get()) is not None and not self._closed:
+            served, shape = key
+            try:
+                served.model.certify(shape)
+            except Exception:
+                logger.exception("model %s: its rows cannot be probed", served.name)
+            with self._changed:
+                self._uncertified.discard(key)
+            del key, served
 
     def _run(self, key: Key, jobs: list[Job]) -> None:
         served = key[0]
@@ -247,16 +275,14 @@ def _take(key: Key, queue: deque[Job]) -> list[Job]:
     if not queue:
         return []
     served, shape = key
-    sizes = served.model.joinable(shape)
-    # Two rows of a shape not seen before have it probed.
-    limit = 2 if sizes is None else sizes[-1]
+    sizes = served.model.joinable(shape) or (1,)
     fitting, certified, rows = 0, 0, 0
     for job in queue:
         rows += job.rows
-        if rows > limit:
+        if rows > sizes[-1]:
             break
         fitting += 1
-        if sizes is not None and rows in sizes:
+        if rows in sizes:
             certified = fitting
     return [queue.popleft() for _ in range(max(1, certified or fitting))]
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -219,6 +221,71 @@ def test_a_probe_holds_nobody_up_and_its_failure_is_remembered(
     assert len(failed) == 1
     assert answer.tobytes() == row_by_row(forecaster, new)["forecast"].tobytes()
     assert forecaster.predict(new)["forecast"].tobytes() == answer.tobytes()
+
+
+def test_who_has_a_deadline_does_not_wait_for_a_probe(tmp_path: Path) -> None:
+    model = artifact.load(write_forecaster(tmp_path / "a", dynamic_channel=True))
+    new = {"neural": windows(5, channels=7)}
+    shape = batching.row_shape(new)
+    answer = model.predict(new, deadline=time.monotonic() + 20)["forecast"]
+    assert shape not in model.policies()
+    assert model.joinable(shape) is None
+    model.certify(shape)
+    assert model.joinable(shape) == (1, 2, 4, 8, 16)
+    again = model.predict(new, deadline=time.monotonic() + 20)["forecast"]
+    assert again.tobytes() == answer.tobytes() == row_by_row(model, new)["forecast"].tobytes()
+
+
+def test_no_probe_runs_more_rows_than_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+    run = artifact.Model._run
+
+    def counting(self: artifact.Model, inputs: Any, clock: Any) -> Any:
+        nonlocal most
+        most = max(most, len(inputs["neural"]))
+        return run(self, inputs, clock)
+
+    monkeypatch.setattr(artifact.Model, "_run", counting)
+    artifact.load(write_forecaster(tmp_path / "a"), max_rows=4)
+    assert most == 4
+
+
+def test_a_value_that_the_graph_refuses_is_a_bad_input(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gather", ["table", "subject"], ["y"])]
+    table = numpy_helper.from_array(np.ones((4, 3), np.float32), "table")
+    graph = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("subject", TensorProto.INT64, ["batch"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+            [table],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    specs = (TensorSpec("subject", "int64", (Axis("batch"),), "", "0 to 3"),)
+    outputs = (TensorSpec("y", "float32", (Axis("batch"), Axis("dim", 3)), "", ""),)
+    golden = {"subject": np.arange(4)}
+    model = artifact.load(
+        write_artifact(tmp_path / "a", graph, specs, outputs, golden, name="table")
+    )
+    with pytest.raises(errors.InputError, match="the graph refuses these values: indices element"):
+        model.predict({"subject": np.array([99])})
+
+
+def test_onnx_runtime_does_not_call_home(tmp_path: Path) -> None:
+    """Where it does, it leaves the identifier that it would send in the home folder."""
+    path = write_forecaster(tmp_path / "a")
+    code = f"import artifact, time; artifact.load({str(path)!r}); time.sleep(1)"
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(Path(artifact.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert [found.name for found in home.rglob("*")] == []
 
 
 BAD_INPUTS = {

@@ -46,11 +46,19 @@ class Fake:
         self.started = threading.Event()
         self.runs: list[list[float]] = []
         self.deadlines: list[float] = []
+        self.probed: list[object] = []
+        self.may_probe = threading.Event()
+        self.may_probe.set()
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
     def joinable(self, shape: object) -> tuple[int, ...] | None:
         return self.sizes
+
+    def certify(self, shape: object) -> None:
+        self.probed.append(shape)
+        assert self.may_probe.wait(SOON)
+        self.sizes = (1, 2, 4)
 
     def check_values(self, inputs: Mapping[str, Array]) -> None:
         if not np.isfinite(inputs["x"]).all():
@@ -117,6 +125,7 @@ async def behind_a_gate(
 ) -> list[Any]:
     """One request occupies the only slot until all the others wait; then all are answered."""
     model.gate.clear()
+    model.started.clear()
     first = asyncio.create_task(ask(engine, served, rows(0)))
     await until(model.started.is_set)
     others = [asyncio.create_task(ask(engine, served, inputs)) for inputs in questions]
@@ -258,13 +267,33 @@ def test_rows_are_counted_not_requests(sizes: set[int], waiting: list[int]) -> N
     assert taken == jobs
 
 
-def test_a_shape_not_seen_before_is_tried_with_two_rows_at_most() -> None:
+def test_a_shape_not_seen_before_is_probed_beside_the_runs_that_do_not_wait_for_it() -> None:
+    """Lone rows until the probe is over, whoever asks; then they share runs. It is probed once."""
+    model = Fake(None)
+    model.may_probe.clear()
+    questions = [rows(value) for value in range(1, 6)]
+
+    async def scenario(engine: Engine) -> None:
+        served = serve(model)
+        answers = await behind_a_gate(engine, model, served, questions)
+        assert [float(answer[0, 0]) for answer in answers] == [2, 4, 6, 8, 10]
+        assert [len(run) for run in model.runs] == [1] * 6
+        model.may_probe.set()
+        await until(lambda: model.sizes is not None)
+        model.runs.clear()
+        await behind_a_gate(engine, model, served, questions)
+        assert [len(run) for run in model.runs] == [1, 4, 1]
+
+    with running() as engine:
+        asyncio.run(scenario(engine))
+    assert model.probed == [(("x", (1,)),)]
+
+
+def test_one_row_at_a_time_asks_for_no_probe() -> None:
     model = Fake(None)
     with running() as engine:
-        questions = [rows(value) for value in range(1, 6)]
-        answers = asyncio.run(behind_a_gate(engine, model, serve(model), questions))
-    assert [float(answer[0, 0]) for answer in answers] == [2, 4, 6, 8, 10]
-    assert [len(run) for run in model.runs] == [1, 2, 2, 1]
+        asyncio.run(ask(engine, serve(model), rows(1)))
+    assert model.probed == []
 
 
 # Failures.

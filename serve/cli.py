@@ -174,6 +174,8 @@ def _refuse_missing(paths: Sequence[Path]) -> None:
 
 def _grpc_server(settings: Settings) -> GrpcServer:
     """The server for gRPC, whose libraries are imported where it is asked for and nowhere else."""
+    # The library's own words on standard error: what fails is told to callers, or raised.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from serve.grpc_server import GrpcServer
     except ModuleNotFoundError as error:

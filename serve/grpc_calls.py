@@ -2,8 +2,8 @@
 
 What a call brings is read once it has a place. The trailing metadata of its answer say what the
 headers of an HTTP answer do: `x-request-id`, `x-artifact-id`, and for an error `x-error-type` and
-`retry-after`. Calls are counted, and written to the access log, under the status that HTTP has for
-them.
+`grpc-retry-pushback-ms`, which clients that retry keep to. Calls are counted, and written to the
+access log, under the status that HTTP has for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serve.errors import (
-    MalformedBody,
+    BodyTooLarge,
     NotFound,
     NotReady,
     NotSupported,
@@ -62,7 +62,7 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _MAX_TEXT = 1000  # of an error: metadata have little room
-_SMALL_READS = 16  # messages of other methods than ModelInfer that are read at a time
+SMALL_READS = 16  # messages of other methods than ModelInfer that are read at a time
 Messages = AsyncIterator[bytes]
 Handler = Callable[[Messages, Any], Awaitable[bytes]]
 
@@ -73,7 +73,7 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._keys = read_keys(service.settings.api_keys.get_secret_value())
-        self._reads = asyncio.Semaphore(_SMALL_READS)
+        self._reads = asyncio.Semaphore(SMALL_READS)
         self._running: set[asyncio.Task[Any]] = set()
         self._cutting = False
 
@@ -148,7 +148,7 @@ class Calls:
         if MESSAGES[name].DESCRIPTOR.fields:
             limit = monotonic() + self._service.settings.header_timeout
             async with self._reads:
-                question = parse(name, await _read(messages, min(limit, deadline)))
+                question = parse(name, await _read(self._service, messages, min(limit, deadline)))
         if method in SLOW:
             answer = await asyncio.to_thread(tell, self._service, method, question, scope)
         else:
@@ -166,7 +166,7 @@ class Calls:
 async def infer(service: Service, scope: Scope, messages: Messages, deadline: float) -> bytes:
     """Answer a ModelInferRequest with a ModelInferResponse; raises what `serve.errors` can tell."""
     with service.engine.admit() as place:
-        data = await _read(messages, deadline)
+        data = await _read(service, messages, deadline)
         place.hold(len(data))
         question = await _read_question(service, scope, data, deadline)
         del data
@@ -265,15 +265,16 @@ async def _read_question(
     )
 
 
-async def _read(messages: Messages, deadline: float) -> bytes:
-    """The one message of a call; raises SlowBody, MalformedBody."""
+async def _read(service: Service, messages: Messages, deadline: float) -> bytes:
+    """The one message of a call; raises SlowBody, BodyTooLarge."""
     try:
         async with asyncio.timeout(deadline - monotonic()):
             data = await anext(aiter(messages), None)
     except TimeoutError:
         raise SlowBody("the message did not arrive in time") from None
-    if data is None:
-        raise MalformedBody("the call brings no message")
+    if data is None:  # the library does not hand on what is too large
+        limit = service.settings.max_body_bytes
+        raise BodyTooLarge(f"the call brings no message of at most {limit} bytes")
     return data
 
 
@@ -282,7 +283,7 @@ async def _fail(context: Any, response: Response, scope: Scope) -> None:
     body = orjson.loads(bytes(response.body))
     metadata = *_stamps(scope), ("x-error-type", body["type"])
     if (retry := response.headers.get("retry-after")) is not None:
-        metadata = *metadata, ("retry-after", retry)
+        metadata = *metadata, ("grpc-retry-pushback-ms", f"{retry}000")
     code = CODES.get(response.status_code, grpc.StatusCode.INTERNAL)
     await context.abort(code, body["error"][:_MAX_TEXT], metadata)
 

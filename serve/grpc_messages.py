@@ -147,9 +147,9 @@ def read_infer(message: Any, served: Served) -> InferRequest:
     parts: list[bytes] = []
     # One more than the model has is refused for its name: no need to look at all of them.
     for index, tensor in enumerate(message.inputs[: len(manifest.inputs) + 1]):
-        part = _raw(tensor, raws[index], index) if raws else _typed(tensor)
         parameters = read_parameters(tensor)
         refuse_unserved(parameters, tensor.name[:100])
+        part = _raw(tensor, raws[index], index) if raws else _typed(tensor)
         inputs.append(
             {
                 "name": tensor.name,

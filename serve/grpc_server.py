@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 
 import grpc  # type: ignore[import-untyped]
 
-from serve.grpc_calls import METHODS, SERVICE, Calls
+from serve.grpc_calls import METHODS, SERVICE, SMALL_READS, Calls
 from serve.logs import life
 from serve.service import Service
 from serve.settings import PREFIX, Settings, SettingsError
@@ -19,14 +19,13 @@ class GrpcServer:
     """The server; raises SettingsError for a certificate that gRPC cannot take."""
 
     def __init__(self, settings: Settings) -> None:
-        # The library writes to standard error what is told to callers or raised here.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self._settings = settings
         self._credentials = _credentials(settings)
 
     async def start(self, service: Service) -> None:
         """Listen, and say where; raises SettingsError."""
         settings = self._settings
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         self._calls = Calls(service)
         self._server = grpc.aio.server(
             options=_options(settings), maximum_concurrent_rpcs=settings.max_connections
@@ -69,12 +68,17 @@ class GrpcServer:
         await self._server.stop(None)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the library has more to say than that a caller did not wait for its answer."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+
+
 def _options(settings: Settings) -> list[tuple[str, int]]:
     """The bounds of the HTTP side, as far as the library has them."""
     return [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", settings.max_pending),
+        ("grpc.max_concurrent_streams", settings.max_pending + SMALL_READS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_connection_idle_ms", settings.keep_alive * 1000),
         ("grpc.server_handshake_timeout_ms", int(settings.header_timeout * 1000)),

@@ -60,7 +60,9 @@ class Front:
                 status = await self._through(scope, receive, send)
             else:
                 handler, name, version = short
+                scope["predicts"] = asyncio.current_task()  # the connection's end cancels it
                 response = await self._answer(handler, name, version, Request(scope, receive))
+                scope["predicts"] = None
                 response.raw_headers += self._stamps(scope)
                 await response(scope, receive, send)
                 status = response.status_code
@@ -101,6 +103,8 @@ class Front:
         except ClientDisconnect:
             raise
         except asyncio.CancelledError as cancelled:
+            if request.scope.get("left"):
+                raise ClientDisconnect from None
             return respond(self._cut_short(cancelled), request)
         except Exception as error:
             return respond(error, request)

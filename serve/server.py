@@ -2,20 +2,25 @@
 
 The first SIGTERM makes the service not ready. For `drain_seconds` it still answers whoever calls,
 and tells them to connect elsewhere next time: so long the outside may take to notice. Then it
-listens no more, finishes what it has accepted within `shutdown_timeout`, and ends. Ctrl-C leaves
-the drain out. A second signal ends it at once.
+takes no new connections, reads what those that it has are sending, finishes that within
+`shutdown_timeout`, and ends. Ctrl-C leaves the drain out. A second signal ends it at once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ctypes
 import functools
 import signal
 import socket
 import ssl
+import struct
+import sys
 import threading
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,6 +33,12 @@ if TYPE_CHECKING:
 
 # Beyond the time for a request: so long may the rest of a message take that nobody reads.
 _MESSAGE_MARGIN = 5.0
+# At the end of the drain: as long as nobody sends anything new, and at most as long as the other.
+_QUIET = 0.1
+_SETTLE = 0.5
+# linux/filter.h, of the TCP header: load the flags; where SYN is among them drop, else let through.
+_SO_ATTACH_FILTER = 26
+_NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
 class Server(uvicorn.Server):
@@ -51,19 +62,53 @@ class Server(uvicorn.Server):
         self._drained_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer from now on; raises SettingsError where the port for gRPC is not to be had."""
+        """Answer on `sockets` from now on; raises SettingsError where gRPC's port is taken."""
         if self._grpc is not None:
             await self._grpc.start(self._service)
-        await super().startup(sockets)
+        loop, config = asyncio.get_running_loop(), self.config
+        patience = self._service.settings.header_timeout if config.is_ssl else None
+        protocol: Any = config.http_protocol_class
+        connect = functools.partial(
+            protocol, config=config, server_state=self.server_state, app_state={}
+        )
+        self.servers = [
+            await loop.create_server(
+                connect,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=patience,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what was accepted, in the time that there is for it."""
         if self._grpc is not None:
             self._grpc.stop(self.server_state.tasks)
+        for listener in sockets or ():
+            take_no_more(listener)
+        await self._settle()
         await super().shutdown(sockets)
         if self._grpc is not None:
             await self._grpc.cut_short()
+
+    async def _settle(self) -> None:
+        """Read what is on its way on connections that are made, as long as more is coming."""
+        now = monotonic()
+        end, quiet_at = now + _SETTLE, now + _QUIET
+        seen: set[Any] = set(self.server_state.connections)
+        while now < end and not self.force_exit:
+            connections: set[Any] = set(self.server_state.connections)
+            if connections - seen or any(one.awaits_head() for one in connections):
+                quiet_at = now + _QUIET
+            elif now >= quiet_at:
+                break
+            seen |= connections
+            await asyncio.sleep(0.01)
+            now = monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: drain, which Ctrl-C cuts short; a second one: stop."""
@@ -109,6 +154,20 @@ def _config(app: ASGIApp, service: Service, tls: ssl.SSLContext | None) -> uvico
         lifespan="off",
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Let nobody connect any more, but those who have: closing would reset who is not yet accepted.
+
+    Who comes is not answered, and refused once the socket is closed. Only Linux can do that;
+    elsewhere it changes nothing, and a connection made just before the close may be reset.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
+    what = struct.pack("HL", len(_NO_SYN), ctypes.addressof(program))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, what)
 
 
 def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:

@@ -8,7 +8,6 @@ import socket
 import struct
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -226,26 +225,20 @@ def test_known_tricks(forecast_server: Server, form: str, make: Callable[[], byt
         b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnever\r\n",
     ],
 )
-def test_what_is_no_http_gets_the_same_error_body(
-    forecaster: Path, tmp_path: Path, sent: bytes
-) -> None:
-    server = Server(tmp_path / "log", forecaster)  # each of these leaves a line in the log
-    try:
-        url = httpx.URL(server.url)
-        with socket.create_connection((url.host, url.port), timeout=20) as connection:
-            connection.sendall(sent)
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            answer = orjson.loads(response.read())
-            assert connection.recv(1) == b""
-        assert response.status == 400
-        assert response.headers["content-type"] == JSON
-        assert set(answer) == {"error", "type", "field", "request_id"}
-        assert answer["type"] == "malformed_request"
-        assert response.headers["x-request-id"] == answer["request_id"]
-        assert server.client.get("/health/live").status_code == 200
-    finally:
-        assert server.stop() == 0
+def test_what_is_no_http_gets_the_same_error_body(forecast_server: Server, sent: bytes) -> None:
+    url = httpx.URL(forecast_server.url)
+    with socket.create_connection((url.host, url.port), timeout=20) as connection:
+        connection.sendall(sent)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        answer = orjson.loads(response.read())
+        assert connection.recv(1) == b""
+    assert response.status == 400
+    assert response.headers["content-type"] == JSON
+    assert set(answer) == {"error", "type", "field", "request_id"}
+    assert answer["type"] == "malformed_request"
+    assert response.headers["x-request-id"] == answer["request_id"]
+    assert forecast_server.client.get("/health/live").status_code == 200
 
 
 @many

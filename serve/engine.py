@@ -49,44 +49,60 @@ class Job:
 
 
 class Place:
-    """One of the pending places and the bytes that its body takes, held inside `with`."""
+    """The bytes of a request, and once its body is there a pending place; left with `with`.
 
-    __slots__ = ("_engine", "size")
+    So a body that does not come takes nobody's place. Entering raises Overloaded where all places
+    are taken already.
+    """
+
+    __slots__ = ("_engine", "_taken", "size")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._taken = False
         self.size = 0
 
     def __enter__(self) -> Place:
+        self._check_places()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.pending -= self._taken
+        self._engine.pending_bytes -= self.size
+
+    def take(self) -> None:
+        """Take the place: the body is there; raises Overloaded where none is left."""
+        self._check_places()
+        self._engine.pending += 1
+        self._taken = True
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes in all, those that are there; raises Overloaded."""
+        if size > self.size:
+            self.check(size)
+            self._engine.pending_bytes += size - self.size
+            self.size = size
+
+    def check(self, size: int) -> None:
+        """Raise Overloaded where `size` bytes in all have no room beside those of others."""
+        engine = self._engine
+        others = engine.pending_bytes - self.size
+        if others and others + size > engine.max_pending_bytes:
+            raise Overloaded(
+                f"bodies of {engine.pending_bytes} bytes are pending; send it again a little later"
+            )
+
+    def _check_places(self) -> None:
         engine = self._engine
         if engine.pending >= engine.max_pending:
             engine.rejected += 1
             raise Overloaded(
                 f"{engine.pending} predictions are pending; send it again a little later"
             )
-        engine.pending += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._engine.pending -= 1
-        self._engine.pending_bytes -= self.size
-
-    def hold(self, size: int) -> None:
-        """Reserve `size` bytes in all before they are read; raises Overloaded."""
-        more = size - self.size
-        if more <= 0:
-            return
-        engine = self._engine
-        if engine.pending_bytes + more > engine.max_pending_bytes and engine.pending > 1:
-            raise Overloaded(
-                f"bodies of {engine.pending_bytes} bytes are pending; send it again a little later"
-            )
-        engine.pending_bytes += more
-        self.size = size
 
 
 class Engine:
-    """`slots` runs at a time; at most `max_pending` requests are read, wait or run.
+    """`slots` runs at a time; at most `max_pending` requests wait or run.
 
     `rejected` counts the requests beyond that, `cut` those that a stop has cut short.
     """
@@ -121,7 +137,7 @@ class Engine:
             return sum(map(len, self._queues.values()))
 
     def admit(self) -> Place:
-        """A pending place, taken by entering it; that raises Overloaded where none is left."""
+        """What a request enters before its body is read; that raises Overloaded."""
         return Place(self)
 
     async def predict(

@@ -17,6 +17,7 @@ import orjson
 from artifact.arrays import Array, decode_npy, decode_npz, encode_npy, encode_npz
 from artifact.manifest import TensorSpec
 from serve.errors import InvalidInput, MalformedBody, NotAcceptable
+from serve.json_bodies import parse_json
 from serve.negotiation import JSON, NPY, NPZ
 
 # What the array made of parsed JSON may be, by the kind of dtype that the input wants.
@@ -35,8 +36,8 @@ def decode(
 ) -> dict[str, Array]:
     """The arrays of a body in this form, by input name; shapes are left to `Model.check_inputs`.
 
-    `max_bytes` bounds what an `.npz` inflates to. Raises MalformedBody, InvalidInput or the
-    artifact's InputError.
+    `max_bytes` bounds what an `.npz` inflates to. Raises MalformedBody, InvalidInput,
+    BodyTooLarge for JSON of too many lists, or the artifact's InputError.
     """
     if form == JSON:
         return _decode_json(body, {spec.name: spec for spec in inputs})
@@ -69,7 +70,7 @@ def encode(outputs: Mapping[str, Array], form: str, artifact: str, model: str) -
 
 def _decode_json(body: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
     try:
-        document = orjson.loads(body)
+        document = parse_json(body, len(body))
     except orjson.JSONDecodeError as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict) or list(document) != ["inputs"]:

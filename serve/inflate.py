@@ -1,12 +1,14 @@
-"""Compressed bodies (Content-Encoding), inflated to a bounded size."""
+"""Compressed bodies (Content-Encoding), inflated piece by piece to a bounded size."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 from serve.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
+PIECE = 1 << 20  # bytes that come out at a time, at most
 # How zlib is told the framing: RFC 1952 (gzip) and RFC 1950 (what HTTP calls deflate).
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -17,28 +19,41 @@ class UnsupportedEncoding(UnsupportedMediaType):
     headers: ClassVar[dict[str, str]] = {"Accept-Encoding": "gzip, deflate"}
 
 
-def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body behind this Content-Encoding, at most `limit` bytes of it.
-
-    Raises UnsupportedEncoding, BodyTooLarge, or MalformedBody where the data are damaged, cut short
-    or followed by something else.
-    """
-    name = encoding.strip().lower()
+def read_encoding(text: str) -> str | None:
+    """The encoding that a Content-Encoding names, None for none; raises UnsupportedEncoding."""
+    name = text.strip().lower()
     if name in ("", "identity"):
-        return body
+        return None
     if name not in _WINDOW_BITS:
         raise UnsupportedEncoding(
-            f"Content-Encoding {encoding[:100]!r}; must be gzip, deflate or none at all"
+            f"Content-Encoding {text[:100]!r}; must be gzip, deflate or none at all"
         )
-    stream = zlib.decompressobj(_WINDOW_BITS[name])
-    try:
-        data = stream.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise MalformedBody(f"the body is not {name}: {error}") from None
-    if len(data) > limit:
-        raise BodyTooLarge(f"the body inflates to more than the {limit} bytes that are read")
-    if not stream.eof:
-        raise MalformedBody(f"the body is cut short: its {name} data have no end")
-    if stream.unused_data:
-        raise MalformedBody(f"{len(stream.unused_data)} bytes follow the {name} data")
-    return data
+    return name
+
+
+def inflate(body: bytes, encoding: str, limit: int) -> Iterator[bytes]:
+    """The body behind an encoding of `read_encoding`, in pieces, none of them empty.
+
+    Raises BodyTooLarge where there would be more than `limit` bytes in all, or MalformedBody where
+    the data are damaged, cut short or followed by something else.
+    """
+    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    read = size = 0
+    while not stream.eof:
+        data = stream.unconsumed_tail
+        if not data:
+            data = body[read : read + PIECE]
+            read += len(data)
+        try:
+            piece = stream.decompress(data, min(PIECE, limit + 1 - size))
+        except zlib.error as error:
+            raise MalformedBody(f"the body is not {encoding}: {error}") from None
+        size += len(piece)
+        if size > limit:
+            raise BodyTooLarge(f"the body inflates to more than the {limit} bytes that are read")
+        if piece:
+            yield piece
+        elif not data:
+            raise MalformedBody(f"the body is cut short: its {encoding} data have no end")
+    if rest := len(stream.unused_data) + len(body) - read:
+        raise MalformedBody(f"{rest} bytes follow the {encoding} data")

@@ -19,6 +19,7 @@ from artifact.arrays import Array
 from artifact.manifest import TensorSpec
 from serve.errors import InvalidInput, MalformedBody, NotAcceptable, NotSupported
 from serve.formats import word
+from serve.json_bodies import MAX_JSON_BYTES, json_too_large, parse_json
 from serve.v2_tensors import (
     DATATYPES,
     read_parameters,
@@ -56,14 +57,17 @@ def decode_request(
     header_length: str | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    max_json_bytes: int = MAX_JSON_BYTES,
 ) -> InferRequest:
     """Read an inference body; `header_length` is its header Inference-Header-Content-Length.
 
-    Raises MalformedBody, InvalidInput or NotSupported.
+    Raises MalformedBody, InvalidInput, NotSupported, or BodyTooLarge for its JSON part.
     """
     size = len(body) if header_length is None else _header_size(header_length, len(body))
     if size == 0 and header_length is not None:
         return _raw_request(body, inputs, outputs)
+    if size > max_json_bytes:
+        raise json_too_large(size, max_json_bytes)
     return read_document(_parse(body, size), body, size, inputs, outputs)
 
 
@@ -167,7 +171,7 @@ def _raw_request(
 def _parse(body: bytes, size: int) -> dict[str, Any]:
     """The JSON object in the first `size` bytes; orjson bounds its nesting."""
     try:
-        document = orjson.loads(body if size == len(body) else memoryview(body)[:size])
+        document = parse_json(body, size)
     except orjson.JSONDecodeError as error:
         hint = ""
         if size == len(body):

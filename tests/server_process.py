@@ -47,10 +47,18 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def wait_for_pending(self, count: int) -> None:
-        """Wait until this many predictions are being read, wait or run."""
+        """Wait until this many predictions wait or run; bodies on their way do not count."""
         limit = time.monotonic() + 20
         while self.client.get("/health/ready").json()["pending"] != count:
             assert time.monotonic() < limit, f"never {count} predictions pending"
+            time.sleep(0.01)
+
+    def wait_for_bytes(self, count: int) -> None:
+        """Wait until bodies of this many bytes are held."""
+        limit = time.monotonic() + 20
+        line = f"axonnx_pending_bytes {count}.0\n"
+        while line not in self.client.get("/metrics").text:
+            assert time.monotonic() < limit, f"never {count} bytes held"
             time.sleep(0.01)
 
     def stop(self, number: int = signal.SIGTERM) -> int:

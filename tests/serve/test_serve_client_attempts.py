@@ -107,20 +107,20 @@ def serving(
 
 
 def test_overloaded_services_are_asked_again(forecaster: Path, tmp_path: Path) -> None:
-    with running(tmp_path, forecaster, max_pending=1) as server:
+    with running(tmp_path, forecaster, max_pending_bytes=10_000) as server:
         host, port = server.url.removeprefix("http://").split(":")
 
         @contextlib.contextmanager
         def full() -> Iterator[socket.socket]:
-            """A prediction whose body stops coming takes the only place."""
+            """A prediction whose body stops coming has nearly all the bytes that there are."""
             with socket.create_connection((host, int(port))) as half:
                 half.sendall(
                     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n"
-                    b"Content-Length: 99\r\n\r\nx"
+                    b"Content-Length: 10000\r\n\r\n" + b"x" * 9000
                 )
-                server.wait_for_pending(1)
+                server.wait_for_bytes(9000)
                 yield half
-            server.wait_for_pending(0)
+            server.wait_for_bytes(0)
 
         with full(), Client(server.url, retries=0) as client:
             with pytest.raises(module.Overloaded) as caught:

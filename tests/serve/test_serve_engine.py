@@ -507,18 +507,26 @@ def test_an_exclusive_model_leaves_the_other_slots_to_others(exclusive: bool) ->
 
 def test_places_and_bytes_are_bounded() -> None:
     with running(1, 2, 1000) as engine:
-        with engine.admit() as first, engine.admit() as second:
-            assert engine.pending == 2
-            with pytest.raises(Overloaded, match="2 predictions are pending"), engine.admit():
-                pass
-            assert engine.rejected == 1
+        with engine.admit() as first, engine.admit() as second, engine.admit() as third:
+            assert engine.pending == 0  # their bodies are still on their way
             first.hold(400)
             first.hold(300)  # less than is held already
+            second.check(600)
+            with pytest.raises(Overloaded, match="bodies of 400 bytes"):
+                second.check(601)
+            assert engine.pending_bytes == 400
             second.hold(600)
-            assert engine.pending_bytes == 1000
             with pytest.raises(Overloaded, match="bodies of 1000 bytes"):
                 second.hold(601)
             assert engine.pending_bytes == 1000
+            first.take()
+            second.take()
+            assert engine.pending == 2
+            with pytest.raises(Overloaded, match="2 predictions are pending"):
+                third.take()
+            with pytest.raises(Overloaded, match="2 predictions are pending"), engine.admit():
+                pass
+            assert engine.rejected == 2
         assert (engine.pending, engine.pending_bytes) == (0, 0)
         with engine.admit() as only:
             only.hold(5000)  # one alone may be larger than all together

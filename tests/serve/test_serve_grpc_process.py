@@ -20,7 +20,7 @@ import trustme
 from grpc_caller import Caller, Code, address, calling, forecast, outcome, refused, tensors
 from server_process import ROOT, Server, running
 
-from serve.grpc_calls import SERVICE
+from serve.grpc_calls import SERVICE, SMALL_READS
 
 SECRET = "a-key-of-sixteen-characters"
 
@@ -178,6 +178,32 @@ def test_a_message_that_does_not_come_is_not_waited_for(forecaster: Path, tmp_pa
             assert error.details() == "the message did not arrive in time"
         stop.set()
         forecast(call)
+
+
+def test_messages_that_do_not_come_take_nobodys_place(forecaster: Path, tmp_path: Path) -> None:
+    bound = 1 + SMALL_READS
+    with (
+        running(tmp_path, forecaster, grpc_port=0, max_pending=1) as server,
+        calling(server) as slow,
+        calling(server) as call,
+    ):
+        stop = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            stop.wait(20)
+            yield b""
+
+        callers = [Aside(lambda: slow.slowly("ModelInfer", nothing())) for _ in range(bound)]
+        time.sleep(0.5)
+        forecast(call)  # one of the slow ones at most is given up for it
+        forecast(call)
+        stop.set()
+        for caller in callers:
+            caller.join()
+        given_up = [x for x in callers if x.outcome.code() == Code.UNAVAILABLE]
+        assert len(given_up) <= 1
+        for caller in given_up:
+            assert dict(caller.outcome.trailing_metadata())["x-error-type"] == "overloaded"
 
 
 def test_connections_are_bounded(forecaster: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The application and its own routes: predictions, health, what the models say of themselves."""
+"""The application and its own routes: predictions, and what the models say of themselves."""
 
 from __future__ import annotations
 
@@ -9,40 +9,30 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from artifact.errors import ArtifactError
-from serve.errors import NotReady, RequestError, respond
+from serve.answers import about, answer, find
+from serve.cors import Shared
+from serve.errors import RequestError, UnsupportedMediaType, respond
 from serve.formats import decode, encode
 from serve.front import Front
+from serve.health import add_health
 from serve.metrics import add_metrics
-from serve.negotiation import JSON, NPY, NPZ, answer_form, body_form
+from serve.negotiation import JSON, answer_form, body_form
 from serve.page import add_page
 from serve.repository import Served
+from serve.schemas import (
+    PREDICT_EXTRA,
+    Description,
+    Models,
+    answers,
+    complete_document,
+    predict_answers,
+)
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
-from serve.v2 import HEADER_LENGTH
 from serve.v2_routes import add_v2
-
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "additionalProperties": False,
-                    "properties": {"inputs": {"type": "object", "additionalProperties": True}},
-                }
-            },
-            NPY: _BINARY,
-            NPZ: _BINARY,
-        },
-    }
-}
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -58,25 +48,16 @@ def create_app(service: Service) -> ASGIApp:
     )
     for kind in (RequestError, ArtifactError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _respond)
+    add_health(api, service)
     _add_routes(api, service)
     add_metrics(api, service)
     infer = add_v2(api, service)
     if service.settings.page:
         add_page(api, service)
+    complete_document(api, bool(service.settings.api_keys.get_secret_value()))
     front = Front(api, service, lambda *call: predict(service, *call), infer)
     origins = service.settings.cors_origins
-    return _shared_with(front, origins) if origins else front
-
-
-def _shared_with(front: Front, origins: tuple[str, ...]) -> ASGIApp:
-    """The application for pages of these origins too; a browser sends them no key by itself."""
-    return CORSMiddleware(
-        front,
-        allow_origins=origins,
-        allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "X-API-Key", "X-Request-Id", "traceparent", HEADER_LENGTH),
-        expose_headers=("X-Request-Id", "X-Artifact-Id", "Retry-After", HEADER_LENGTH),
-    )
+    return Shared(front, origins) if origins else front
 
 
 async def predict(
@@ -88,19 +69,19 @@ async def predict(
     manifest = served.model.manifest
     fields = request.scope["fields"]
     form = body_form(fields.get(b"content-type", b"").decode("latin-1"), manifest.inputs)
+    if encoding := fields.get(b"content-encoding", b"").decode("latin-1"):
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:100]!r}; send the body plain")
     accept = ",".join(request.headers.getlist("accept")) if b"accept" in fields else None
     wanted = answer_form(accept, form, manifest.outputs)
     limit = service.settings.max_body_bytes
     with service.engine.admit() as place:
-        body = await service.read_body(request, place, deadline, form == JSON)
+        body = await service.read_body(request, place, deadline)
         inputs = await service.work(
             lambda: decode(body, form, manifest.inputs, limit),
             len(body),
             deadline,
             INLINE_JSON if form == JSON else INLINE_BINARY,
         )
-        if form != NPY:  # whose arrays are views of the body
-            place.hold(len(body) + sum(array.nbytes for array in inputs.values()))
         outputs = await service.predict(request, served, inputs, deadline)
         content = await service.work(
             lambda: encode(outputs, wanted, served.model.id, served.name),
@@ -109,13 +90,6 @@ async def predict(
             INLINE_JSON if wanted == JSON else INLINE_BINARY,
         )
     return Response(content, media_type=wanted)
-
-
-def find(service: Service, request: Request, name: str | None, version: str | None) -> Served:
-    """The model that a request is about; its answer will name the artifact."""
-    served = service.repository.find(name, version)
-    request.scope["served"] = served
-    return served
 
 
 def describe(served: Served) -> dict[str, Any]:
@@ -140,48 +114,36 @@ def describe(served: Served) -> dict[str, Any]:
 def _add_routes(api: FastAPI, service: Service) -> None:
     repository = service.repository
 
-    @api.post("/predict", openapi_extra=_BODY)
+    def about_it(name: str | None) -> Response:
+        served = repository.find(name)
+        return about(served, describe(served))
+
+    @api.post("/predict", responses=predict_answers(), openapi_extra=PREDICT_EXTRA)
     async def predict_lone(request: Request) -> Response:
         """Answer with the only model."""
         return await predict(service, request, None, None)
 
-    @api.post("/models/{name}/predict", openapi_extra=_BODY)
+    @api.post("/models/{name}/predict", responses=predict_answers(), openapi_extra=PREDICT_EXTRA)
     async def predict_named(request: Request, name: str) -> Response:
         """Answer with the newest version of the model of this name."""
         return await predict(service, request, name, None)
 
-    @api.get("/model")
-    async def model_lone(request: Request) -> Response:
+    @api.get("/model", responses=answers(Description, 404, 503))
+    async def model_lone() -> Response:
         """What the only model says of itself."""
-        return _json(describe(find(service, request, None, None)))
+        return about_it(None)
 
-    @api.get("/models/{name}")
-    async def model_named(request: Request, name: str) -> Response:
+    @api.get("/models/{name}", responses=answers(Description, 404, 503))
+    async def model_named(name: str) -> Response:
         """What the newest version of the model of this name says of itself."""
-        return _json(describe(find(service, request, name, None)))
+        return about_it(name)
 
-    @api.get("/models")
+    @api.get("/models", responses=answers(Models))
     async def model_names() -> Response:
         """Names and artifact ids of the models, newest versions, and what does not load."""
         newest = {served.name: served.model.id for served in repository.served}
         failures = [asdict(failure) for failure in repository.failures]
-        return _json({"models": newest, "failures": failures, "started": repository.started})
-
-    @api.get("/health/live")
-    async def live() -> Response:
-        """The process answers."""
-        return _json({"live": True})
-
-    @api.get("/health/ready")
-    async def ready() -> Response:
-        """Every model is loaded, verified, has passed its golden test and is warm."""
-        if not repository.ready:
-            raise NotReady("the service is stopping" if repository.draining else "not ready yet")
-        return _json({"ready": True, "pending": service.engine.pending})
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type=JSON)
+        return answer({"models": newest, "failures": failures, "started": repository.started})
 
 
 async def _respond(request: Request, error: Exception) -> Response:

@@ -96,7 +96,8 @@ def serve(
     """Answer on `listener` until a signal, then finish what is running; the exit code."""
     app = create_app(service)
     server = Server(tracing.around(app) if tracing else app, service, tls, grpc)
-    loader = threading.Thread(target=_load_all, args=(service, server), daemon=True)
+    none_loads = threading.Event()
+    loader = threading.Thread(target=_load_all, args=(service, server, none_loads), daemon=True)
     loader.start()
     refused = ""
     # uvicorn hands a signal on that came before it listened to them.
@@ -105,8 +106,8 @@ def serve(
             server.run(sockets=[listener])
         except SettingsError as error:  # the port for gRPC is not to be had
             refused = str(error)
-    failed = service.repository.started and not service.repository.served
     service.engine.close()
+    service.repository.changes.close()
     if tracing:
         tracing.close()
     if refused:
@@ -114,30 +115,33 @@ def serve(
     elif cut := service.engine.cut:
         why = "by a second signal" if server.force_exit else "after AXONNX_SHUTDOWN_TIMEOUT"
         code = _fail(f"stopped {why}; requests cut short: {cut}", 1)
-    elif failed:
+    elif none_loads.is_set():  # each has said why
         code = 1
     else:
         _say("stopped")
         code = 0
-    if loader.is_alive() or not service.engine.join(1.0):
+    loading = loader.is_alive() or service.repository.changes.busy
+    if loading or not service.engine.join(1.0):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # ONNX Runtime is at work in a thread and must not see the interpreter go
     return code
 
 
-def _load_all(service: Service, server: Server) -> None:
+def _load_all(service: Service, server: Server, none_loads: threading.Event) -> None:
     """Load the models, say what became of each, and stop the server where none loads."""
-    repository = service.repository
-    for result in repository.load_all():
+    loaded = False
+    for result in service.repository.load_all():
         if isinstance(result, Listing):
             _fail(f"{result.source}: {result.reason}", 1)
         else:
+            loaded = True
             logs.log_model(result)
-    if repository.served:
+    if loaded:
         server.up.wait()
         _say("ready")
     else:
+        none_loads.set()
         server.should_exit = True
 
 

@@ -139,7 +139,7 @@ class NotReady(RequestError):
 
 
 class Overloaded(RequestError):
-    """Too many predictions are pending; the same request may succeed a little later."""
+    """Too much is pending; the same request may succeed a little later."""
 
     status = 503
     kind = "overloaded"

@@ -27,6 +27,7 @@ from prometheus_client.utils import floatToGoString
 from starlette.responses import Response
 
 from serve.repository import Repository
+from serve.schemas import ERRORS, ErrorBody
 from serve.service import Service
 from serve.statistics import Histogram, Statistics
 
@@ -59,16 +60,8 @@ class ServiceCollector(Collector):
             ),
             ("axonnx_connections", "Open connections.", len(service.connections)),
             ("axonnx_queue_depth", "Predictions that wait for a run.", engine.waiting),
-            (
-                "axonnx_pending",
-                "Predictions whose bodies are there, and that have no answer yet.",
-                engine.pending,
-            ),
-            (
-                "axonnx_pending_bytes",
-                "Bytes of bodies, of those that are being read too.",
-                engine.pending_bytes,
-            ),
+            ("axonnx_pending", "Predictions being read, waiting or running.", engine.pending),
+            ("axonnx_pending_bytes", "Bytes of their bodies.", engine.pending_bytes),
         ):
             yield GaugeMetricFamily(name, text, value)
         text = "Predictions refused because max_pending others were pending."
@@ -84,7 +77,13 @@ def add_metrics(api: FastAPI, service: Service) -> None:
     text = {"schema": {"type": "string"}}
     content = {"text/plain": text, "application/openmetrics-text": text}
 
-    @api.get("/metrics", response_class=Response, responses={200: {"content": content}})
+    refused = {"model": ErrorBody, "description": ERRORS[401]}
+
+    @api.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": content}, 401: refused},
+    )
     async def metrics(request: Request) -> Response:
         """The counts, as Prometheus reads them."""
         encode, content_type = choose_encoder(", ".join(request.headers.getlist("accept")))

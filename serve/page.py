@@ -18,9 +18,9 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from artifact.arrays import encode_npz
+from serve.answers import artifact_header
 from serve.errors import NotFound
 from serve.negotiation import NPZ
-from serve.repository import Served
 from serve.service import Service
 
 MARKDOWN = "text/markdown; charset=utf-8"
@@ -111,21 +111,18 @@ def add_page(api: FastAPI, service: Service) -> None:
     api.router.add_route("/docs", docs, ["GET"])
     api.router.add_route("/page/{file}", file, ["GET"])
 
-    def find(request: Request, name: str) -> Served:
-        served = service.repository.find(name)
-        request.scope["served"] = served
-        return served
-
     @api.get("/models/{name}/card", include_in_schema=False)
-    async def card(request: Request, name: str) -> Response:
+    async def card(name: str) -> Response:
         """The model card, in Markdown."""
-        return Response(find(request, name).model.card, media_type=MARKDOWN)
+        served = service.repository.find(name)
+        return Response(served.model.card, headers=artifact_header(served), media_type=MARKDOWN)
 
     @api.get("/models/{name}/golden", include_in_schema=False)
-    async def golden(request: Request, name: str) -> Response:
+    async def golden(name: str) -> Response:
         """The inputs of the golden rows, as `.npz`: an example that the model answers."""
-        inputs = find(request, name).model.golden_inputs
-        return Response(await asyncio.to_thread(encode_npz, inputs), media_type=NPZ)
+        served = service.repository.find(name)
+        content = await asyncio.to_thread(encode_npz, served.model.golden_inputs)
+        return Response(content, headers=artifact_header(served), media_type=NPZ)
 
 
 @functools.cache

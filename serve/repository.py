@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Protocol
 
 from artifact import ArtifactError, Model, bundle
+from serve.changes import Changes
 from serve.errors import ArtifactRefused, NotFound, NotReady
 from serve.logs import life, log_model
 from serve.statistics import Statistics
 
 RESERVED = frozenset({"stats"})  # /v2/models/stats is a path of the V2 protocol
-READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 TRIM_SECONDS = 60.0
 _DEPTH = 2
 
@@ -50,7 +51,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Listing:
-    """A line of the index: `state` is READY or UNAVAILABLE, for the reason given.
+    """A line of the index: `state` is READY, LOADING, or UNAVAILABLE for the reason given.
 
     `source` is the file or folder, without the path to it.
     """
@@ -76,14 +77,23 @@ class Repository:
         self._table: dict[str, Versions] = {}
         self._failures: Failures = {}
         self._statistics: dict[tuple[str, str], Statistics] = {}
+        self._loading: Failures = {}
         self._changing = threading.Lock()
+        self.changes = Changes()
         self.started = False
         self.draining = False
 
     @property
     def ready(self) -> bool:
-        """Whether everything that can be served is, and the service is not about to stop."""
+        """Whether loading is over, at least one model answers, and the service stays."""
         return self.started and not self.draining and bool(self._table)
+
+    def check_ready(self) -> None:
+        """Raise NotReady, which says why, unless `ready`."""
+        if self.draining:
+            raise NotReady("the service is stopping")
+        if not self.ready:
+            raise NotReady("no model is loaded" if self.started else "models are being loaded")
 
     @property
     def served(self) -> list[Served]:
@@ -130,18 +140,22 @@ class Repository:
         return _order(self._table.get(name, {}))
 
     def index(self) -> list[Listing]:
-        """Every version that answers, and everything that does not, with the reason."""
+        """Every version that answers, is still to be loaded at the start, or does not load."""
         ready = [
             Listing(served.name, served.version, READY, "", served.path.name)
             for served in self.served
         ]
-        return ready + self.failures
+        return ready + list(self._loading.values()) + self.failures
 
     def load_all(self) -> Iterable[Served | Listing]:
         """Load every artifact of the paths, one after the other, and yield what became of it."""
         with self._changing:
-            for path in self._artifacts():
-                yield self._try(path)
+            paths = self._artifacts()
+            self._loading = {path: self._announce(path) for path in paths}
+            for path in paths:
+                result = self._try(path)
+                self._loading = {key: x for key, x in self._loading.items() if key != path}
+                yield result
             self.started = True
 
     def load(self, name: str) -> list[Served]:
@@ -190,10 +204,6 @@ class Repository:
         life.info("model %s is unloaded", name, extra={"model": name})
         _give_back(dropped)
 
-    def close(self) -> None:
-        """Serve nothing any more."""
-        self._table = {}
-
     def _missing(self, name: str) -> NotFound | NotReady:
         """What asking for a model that does not answer deserves."""
         for failure in self.failures:
@@ -221,6 +231,14 @@ class Repository:
             known = {path: failure.name for path, failure in self._failures.items()}
             known |= {served.path: served.name for served in self.served}
             return known.get(path, path.name)
+
+    def _announce(self, path: Path) -> Listing:
+        """The line of what is still to be loaded."""
+        try:
+            version = bundle.read_manifest(path).version
+        except (ArtifactError, OSError):
+            version = ""
+        return _listing(path, self._named(path), version, LOADING)
 
     def _try(self, path: Path) -> Served | Listing:
         """Load one artifact beside those that are served; on failure remember why."""
@@ -285,10 +303,14 @@ def _at_or_below(path: Path, depth: int) -> list[Path]:
 
 
 def _unavailable(path: Path, name: str, version: str, reason: str) -> Listing:
+    return _listing(path, name, version, UNAVAILABLE, reason)
+
+
+def _listing(path: Path, name: str, version: str, state: str, reason: str = "") -> Listing:
     """The line of what does not answer, as UTF-8 can write it: a file's name may be any bytes."""
     texts = (
         text.encode("utf-8", "backslashreplace").decode()
-        for text in (name, version, UNAVAILABLE, reason, path.name)
+        for text in (name, version, state, reason, path.name)
     )
     return Listing(*texts)
 

@@ -13,17 +13,20 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from serve import v2_schemas as schemas
+from serve.answers import about, answer, find
+from serve.cors import refuse_strange_page
+from serve.engine import Place
 from serve.errors import (
     BodyTooLarge,
     Forbidden,
     MalformedBody,
-    NotReady,
     NotSupported,
     SlowBody,
 )
 from serve.front import Handler
-from serve.negotiation import JSON
-from serve.repository import READY, Served
+from serve.inflate import inflate
+from serve.repository import READY
+from serve.schemas import answers
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
 from serve.settings import PREFIX, Settings
 from serve.v2 import HEADER_LENGTH, InferRequest, decode_request, encode_response
@@ -34,7 +37,6 @@ from serve.v2_documents import (
     model_statistics,
     server_metadata,
 )
-from serve.v2_schemas import answers
 from serve.v2_tensors import read_parameters
 
 INFER_ERRORS = (400, 404, 406, 408, 413, 415, 501, 503, 504)
@@ -49,7 +51,7 @@ def add_v2(api: FastAPI, service: Service) -> Handler:
     async def infer_here(request: Request, name: str | None, version: str | None) -> Response:
         return await infer(service, request, name, version)
 
-    _add_health(api, service)
+    _add_server(api, service)
     _add_models(api, service)
     _add_infer(api, infer_here)
     _add_repository(api, service)
@@ -61,23 +63,17 @@ async def infer(
 ) -> Response:
     """Answer an inference request; raises what `serve.errors` can tell."""
     deadline = service.deadline()
-    served = service.repository.find(name, version)
-    request.scope["served"] = served
+    served = find(service, request, name, version)
     manifest = served.model.manifest
-    settings = service.settings
     length = request.headers.get(HEADER_LENGTH)
     with service.engine.admit() as place:
-        body = await service.read_body(request, place, deadline, length is None)
+        body = await _read_plain(service, request, place, deadline)
         question: InferRequest = await service.work(
-            lambda: decode_request(
-                body, length, manifest.inputs, manifest.outputs, settings.max_json_bytes
-            ),
+            lambda: decode_request(body, length, manifest.inputs, manifest.outputs),
             len(body),
             deadline,
             INLINE_BINARY if length and len(length) <= _SHORT_LENGTH else INLINE_JSON,
         )
-        if length is None:  # arrays beside the body; others are views of it
-            place.hold(len(body) + sum(array.nbytes for array in question.inputs.values()))
         if question.timeout is not None:
             deadline = min(deadline, monotonic() + question.timeout)
         outputs = await service.predict(request, served, question.inputs, deadline)
@@ -90,26 +86,26 @@ async def infer(
     return Response(content, headers=headers)
 
 
-def _add_health(api: FastAPI, service: Service) -> None:
-    repository = service.repository
+async def _read_plain(service: Service, request: Request, place: Place, deadline: float) -> bytes:
+    """The body, inflated where it came compressed."""
+    body = await service.read_body(request, place, deadline)
+    encoding = request.headers.get("content-encoding")
+    if encoding is None:
+        return body
+    limit = service.settings.max_body_bytes
+    plain = await service.engine.aside(lambda: inflate(body, encoding, limit), deadline)
+    place.hold(len(plain))
+    if not plain:
+        raise MalformedBody("the body is empty")
+    return plain
 
-    @api.get("/v2/health/live", responses=answers(schemas.Live))
-    async def v2_live() -> Response:
-        """The process answers."""
-        return _json({"live": True})
 
-    @api.get("/v2/health/ready", responses=answers(schemas.Ready, 503))
-    async def v2_ready() -> Response:
-        """Every model is loaded, verified, has passed its golden test and is warm."""
-        if not repository.ready:
-            raise NotReady("the service is stopping" if repository.draining else "not ready yet")
-        return _json({"ready": True})
-
+def _add_server(api: FastAPI, service: Service) -> None:
     @api.get("/v2/", include_in_schema=False)
     @api.get("/v2", responses=answers(schemas.ServerMetadata))
     async def v2_server() -> Response:
         """Name and version of the server, and the extensions that work."""
-        return _json(server_metadata(service.settings.model_control))
+        return answer(server_metadata(service.settings.model_control))
 
 
 def _add_models(api: FastAPI, service: Service) -> None:
@@ -117,14 +113,14 @@ def _add_models(api: FastAPI, service: Service) -> None:
 
     def metadata(name: str, version: str | None) -> Response:
         served = repository.find(name, version)
-        return _of(served, model_metadata(served, repository.versions(name)))
+        return about(served, model_metadata(served, repository.versions(name)))
 
     def ready(name: str, version: str | None) -> Response:
-        return _of(repository.find(name, version), {"name": name, "ready": True})
+        return about(repository.find(name, version), {"name": name, "ready": True})
 
     def config(name: str, version: str | None) -> Response:
         served = repository.find(name, version)
-        return _of(served, model_config(served))
+        return about(served, model_config(served))
 
     def statistics(name: str, version: str | None) -> Response:
         repository.find(name, version)
@@ -133,33 +129,33 @@ def _add_models(api: FastAPI, service: Service) -> None:
             for served in repository.served
             if served.name == name and version in (None, served.version)
         ]
-        return _json({"model_stats": [model_statistics(served) for served in found]})
+        return answer({"model_stats": [model_statistics(served) for served in found]})
 
     @api.get("/v2/models", responses=answers(schemas.ModelNames))
     async def v2_models() -> Response:
         """Names of the models that answer."""
-        return _json({"models": sorted({served.name for served in repository.served})})
+        return answer({"models": sorted({served.name for served in repository.served})})
 
     # Before the routes with a name: this one is no model.
     @api.get("/v2/models/stats", responses=answers(schemas.ModelStatistics))
     async def v2_all_statistics() -> Response:
         """Counts of all models since they were loaded."""
-        return _json({"model_stats": [model_statistics(served) for served in repository.served]})
+        return answer({"model_stats": [model_statistics(served) for served in repository.served]})
 
-    for path, model, answer, text in (
+    for path, model, tell, text in (
         ("", schemas.ModelMetadata, metadata, "Versions, inputs and outputs"),
         ("/ready", schemas.ModelReady, ready, "Whether it answers"),
         ("/config", schemas.ModelConfig, config, "Its configuration in Triton's terms"),
         ("/stats", schemas.ModelStatistics, statistics, "Counts since it was loaded"),
     ):
-        _add_about(api, path, model, answer, text)
+        _add_about(api, path, model, tell, text)
 
 
 def _add_about(
     api: FastAPI,
     path: str,
     model: type[BaseModel],
-    answer: Callable[[str, str | None], Response],
+    tell: Callable[[str, str | None], Response],
     text: str,
 ) -> None:
     """One of the routes about a model: of this name, and of this name and version."""
@@ -169,7 +165,7 @@ def _add_about(
         f"/v2/models/{{name}}{path}", responses=responses, description=f"{text}; newest version."
     )
     async def v2_model(name: str) -> Response:
-        return answer(name, None)
+        return tell(name, None)
 
     @api.get(
         f"/v2/models/{{name}}/versions/{{version}}{path}",
@@ -177,7 +173,7 @@ def _add_about(
         description=f"{text}; this version.",
     )
     async def v2_model_version(name: str, version: str) -> Response:
-        return answer(name, version)
+        return tell(name, version)
 
 
 def _add_infer(api: FastAPI, infer_here: Handler) -> None:
@@ -207,38 +203,40 @@ def _add_repository(api: FastAPI, service: Service) -> None:
         openapi_extra=schemas.INDEX_EXTRA,
     )
     async def v2_index(request: Request) -> Response:
-        """Every version that answers, and everything that does not load, with the reason."""
+        """Every version that answers, is still to be loaded, or does not load, and why."""
         wanted = (await _read_object(request, settings.request_timeout)).get("ready", False)
         if type(wanted) is not bool:
             raise MalformedBody("ready: must be a boolean", "ready")
         lines = [line for line in repository.index() if line.state == READY or not wanted]
-        return _json([index_line(line) for line in lines])
+        return answer([index_line(line) for line in lines])
 
     @api.post(
         "/v2/repository/models/{name}/load",
-        responses=answers(schemas.Loaded, 400, 403, 404, 408, 413, 501),
+        responses=answers(schemas.Loaded, 400, 403, 404, 408, 413, 501, 503),
         openapi_extra=schemas.CONTROL_EXTRA,
     )
     async def v2_load(request: Request, name: str) -> Response:
         """Load a model that lies in the paths of the service, or load it again."""
         refuse_control(settings)
+        refuse_strange_page(request, settings.cors_origins)
         document = await _read_object(request, settings.request_timeout)
         refuse_overrides(read_parameters(document, ""))
-        await asyncio.to_thread(repository.load, name)
-        return _json({"name": name, "load": True})
+        await repository.changes.run(lambda: repository.load(name))
+        return answer({"name": name, "load": True})
 
     @api.post(
         "/v2/repository/models/{name}/unload",
-        responses=answers(schemas.Unloaded, 400, 403, 404, 408, 413),
+        responses=answers(schemas.Unloaded, 400, 403, 404, 408, 413, 503),
         openapi_extra=schemas.CONTROL_EXTRA,
     )
     async def v2_unload(request: Request, name: str) -> Response:
         """Serve a model no more; requests that have found it are answered."""
         refuse_control(settings)
+        refuse_strange_page(request, settings.cors_origins)
         document = await _read_object(request, settings.request_timeout)
         read_parameters(document, "")  # whatever they are: no model depends on another
-        await asyncio.to_thread(repository.unload, name)
-        return _json({"name": name, "unload": True})
+        await repository.changes.run(lambda: repository.unload(name))
+        return answer({"name": name, "unload": True})
 
 
 def refuse_control(settings: Settings) -> None:
@@ -277,14 +275,3 @@ async def _read_object(request: Request, seconds: float) -> dict[str, Any]:
     if type(document) is not dict:
         raise MalformedBody("the body must be a JSON object, or empty")
     return document
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type=JSON)
-
-
-def _of(served: Served, value: Any) -> Response:
-    """An answer about a model: it names the artifact, and does not count as a prediction."""
-    return Response(
-        orjson.dumps(value), media_type=JSON, headers={"X-Artifact-Id": served.model.id}
-    )

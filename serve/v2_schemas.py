@@ -7,58 +7,27 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.negotiation import JSON
+from serve.schemas import BINARY, Body, answers
 from serve.v2 import HEADER_LENGTH
 
 OCTETS = "application/octet-stream"
 Datatype = Literal["BOOL", "UINT8", "INT32", "INT64", "FP32", "FP64"]
-ERRORS = {
-    400: "The request is malformed, or an input is not what the model takes",
-    401: "No key was sent, or none that is known",
-    403: "The settings do not allow this",
-    404: "There is no such model or version",
-    406: "An output is not finite, which JSON cannot say",
-    408: "The body did not arrive in time",
-    413: "The body is larger than the limit",
-    415: "The Content-Encoding is none that is read",
-    501: "The protocol has this feature, this service does not",
-    503: "Not ready, or too many predictions are pending; Retry-After says when to come again",
-    504: "The answer was not there in time",
-}
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class ErrorBody(_Body):
-    """The body of every error."""
-
-    error: str = Field(description="what was wrong, where, and what would be right")
-    type: str = Field(description="the kind of error, one word for programs")
-    field: str | None = Field(description="the input or field that is wrong")
-    request_id: str = Field(description="as in X-Request-Id and in the service's log")
-
-
-class Live(_Body):
-    """The process answers."""
-
-    live: Literal[True]
-
-
-class Ready(_Body):
-    """Every model is loaded, verified and warm."""
+class Ready(Body):
+    """Loading is over and at least one model answers."""
 
     ready: Literal[True]
 
 
-class ModelReady(_Body):
+class ModelReady(Body):
     """This model answers."""
 
     name: str
     ready: Literal[True]
 
 
-class ServerMetadata(_Body):
+class ServerMetadata(Body):
     """The server and the extensions of the protocol that work."""
 
     name: str
@@ -66,13 +35,13 @@ class ServerMetadata(_Body):
     extensions: list[str]
 
 
-class ModelNames(_Body):
+class ModelNames(Body):
     """The models that answer."""
 
     models: list[str]
 
 
-class TensorMetadata(_Body):
+class TensorMetadata(Body):
     """An input or output; -1 where an axis may vary."""
 
     name: str
@@ -80,7 +49,7 @@ class TensorMetadata(_Body):
     shape: list[int]
 
 
-class ModelMetadata(_Body):
+class ModelMetadata(Body):
     """Versions, inputs and outputs of a model."""
 
     name: str
@@ -90,13 +59,13 @@ class ModelMetadata(_Body):
     outputs: list[TensorMetadata]
 
 
-class Reshape(_Body):
+class Reshape(Body):
     """How the graph sees a tensor that has one value per row."""
 
     shape: list[int]
 
 
-class TensorConfig(_Body):
+class TensorConfig(Body):
     """An input or output without its batch axis."""
 
     name: str
@@ -105,7 +74,7 @@ class TensorConfig(_Body):
     reshape: Reshape | None = None
 
 
-class ModelConfig(_Body):
+class ModelConfig(Body):
     """Triton's model configuration, as far as it has a meaning here."""
 
     name: str
@@ -117,14 +86,14 @@ class ModelConfig(_Body):
     output: list[TensorConfig]
 
 
-class Duration(_Body):
+class Duration(Body):
     """How often, and nanoseconds in all."""
 
     count: int
     ns: int
 
 
-class InferStatistics(_Body):
+class InferStatistics(Body):
     """Answers, waits and runs; what is not measured stays 0."""
 
     success: Duration
@@ -137,7 +106,7 @@ class InferStatistics(_Body):
     cache_miss: Duration
 
 
-class BatchStatistics(_Body):
+class BatchStatistics(Body):
     """Runs of this many rows."""
 
     batch_size: int
@@ -146,7 +115,7 @@ class BatchStatistics(_Body):
     compute_output: Duration
 
 
-class VersionStatistics(_Body):
+class VersionStatistics(Body):
     """Counts of one version of a model since it was loaded."""
 
     name: str
@@ -158,29 +127,29 @@ class VersionStatistics(_Body):
     batch_stats: list[BatchStatistics]
 
 
-class ModelStatistics(_Body):
+class ModelStatistics(Body):
     """Counts of models since they were loaded."""
 
     model_stats: list[VersionStatistics]
 
 
-class IndexLine(_Body):
-    """One version of a model, or what does not load."""
+class IndexLine(Body):
+    """One version of a model, or what is not loaded yet or does not load."""
 
     name: str
     version: str
-    state: Literal["READY", "UNAVAILABLE"]
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
     reason: str
 
 
-class Loaded(_Body):
+class Loaded(Body):
     """The model was loaded, or loaded again."""
 
     name: str
     load: Literal[True]
 
 
-class Unloaded(_Body):
+class Unloaded(Body):
     """The model is served no more."""
 
     name: str
@@ -193,7 +162,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class OutputTensor(_Body):
+class OutputTensor(Body):
     """One output: flat data, or as many bytes behind the JSON part as its parameters say."""
 
     name: str
@@ -203,7 +172,7 @@ class OutputTensor(_Body):
     data: list[float | int | bool] | None = None
 
 
-class InferResponse(_Body):
+class InferResponse(Body):
     """The outputs that were asked for."""
 
     model_name: str
@@ -256,7 +225,6 @@ _REQUEST: dict[str, Any] = {
         },
     },
 }
-_OCTETS: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _LENGTH = {
     "description": "bytes of the JSON part; the bytes of the tensors follow it",
     "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
@@ -265,7 +233,7 @@ INFER_EXTRA: dict[str, Any] = {
     "parameters": [{"name": HEADER_LENGTH, "in": "header", "required": False} | _LENGTH],
     "requestBody": {
         "required": True,
-        "content": {JSON: {"schema": _REQUEST}, OCTETS: _OCTETS},
+        "content": {JSON: {"schema": _REQUEST}, OCTETS: BINARY},
     },
 }
 INDEX_EXTRA: dict[str, Any] = {
@@ -293,18 +261,8 @@ CONTROL_EXTRA: dict[str, Any] = {
 }
 
 
-def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: the body of a 200, and the errors it may give."""
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": model, "description": "The answer"}
-    }
-    for code in sorted((401, *statuses)):
-        responses[code] = {"model": ErrorBody, "description": ERRORS[code]}
-    return responses
-
-
 def infer_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The same for an inference, whose answer may be binary."""
     responses = answers(InferResponse, *statuses)
-    responses[200] |= {"content": {OCTETS: _OCTETS}, "headers": {HEADER_LENGTH: _LENGTH}}
+    responses[200] |= {"content": {OCTETS: BINARY}, "headers": {HEADER_LENGTH: _LENGTH}}
     return responses

@@ -76,10 +76,49 @@ def test_others_may_not(engine: Engine) -> None:
         response = ask(engine, "OPTIONS", "/predict", origin, cors_origins=(LAB,))
         assert response.status_code == 400
         assert "access-control-allow-origin" not in response.headers
+        assert set(response.json()) == {"error", "type", "field", "request_id"}
+        assert response.json()["type"] == "invalid_request"
+        assert "origin" in response.json()["error"]
+        assert response.json()["request_id"] == response.headers["x-request-id"]
         response = ask(engine, "GET", "/health/live", origin, cors_origins=(LAB,))
         assert "access-control-allow-origin" not in response.headers
     response = ask(engine, "GET", "/health/live", "null", cors_origins=("*",))
     assert response.headers["access-control-allow-origin"] == "*"
+
+
+def test_every_answer_to_a_question_before_has_a_request_id(engine: Engine) -> None:
+    response = ask(engine, "OPTIONS", "/predict", LAB, cors_origins=(LAB,))
+    assert response.status_code == 200
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "origins", "status"),
+    [
+        ("https://evil.example", (), 403),
+        ("null", (), 403),
+        ("", (), 403),
+        ("http://test.evil.example", (), 403),
+        ("http://test:8000", (), 403),
+        ("https://evil.example", (LAB,), 403),
+        ("http://[", (), 403),
+        ("http://test", (), 404),
+        ("https://test", (), 404),  # what ends TLS before the service calls it by http
+        (LAB, (LAB,), 404),
+        ("https://evil.example", ("*",), 404),
+    ],
+)
+def test_strange_pages_change_nothing(
+    engine: Engine, origin: str, origins: tuple[str, ...], status: int
+) -> None:
+    """A browser sends a POST without a body, or with a plain text, without asking first."""
+    for word in ("load", "unload"):
+        path = f"/v2/repository/models/some/{word}"
+        response = ask(engine, "POST", path, origin, cors_origins=origins, model_control=True)
+        assert response.status_code == status
+        if status == 403:
+            assert response.json()["type"] == "forbidden"
+            assert "AXONNX_CORS_ORIGINS" in response.json()["error"]
 
 
 def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,14 @@ def test_unfit_keys_are_refused_and_not_shown(
         assert not key.strip() or key.strip() not in str(caught.value)
 
 
+def test_empty_keys_do_not_open_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXONNX_API_KEYS", "")
+    with pytest.raises(SettingsError, match=r"^AXONNX_API_KEYS: is set and empty; name"):
+        read_settings()
+    monkeypatch.delenv("AXONNX_API_KEYS")
+    assert keys.read_keys(read_settings().api_keys.get_secret_value()) is None
+
+
 def test_secrets_leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("axonnx_Api_Keys", FIRST)
     monkeypatch.setenv("AXONNX_TLS_KEY_PASSWORD", "secret")

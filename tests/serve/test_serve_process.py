@@ -68,7 +68,9 @@ def test_no_torch_is_imported() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_wrong_arguments_end_with_2(main: Main, tmp_path: Path, forecaster: Path) -> None:
+def test_wrong_arguments_end_with_2(
+    main: Main, tmp_path: Path, forecaster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_line(main(), 2, "no artifact: name its folder or zip, or set AXONNX_MODELS")
     one_line(main(tmp_path / "nothing"), 2, "nothing: no such file or folder")
     for wrong in (("--provider", "tpu"), ("--port", "eighty"), ("--colour",)):
@@ -79,6 +81,8 @@ def test_wrong_arguments_end_with_2(main: Main, tmp_path: Path, forecaster: Path
         port = taken.getsockname()[1]
         text = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
         one_line(main(forecaster, "--port", port), 2, text)
+    one_line(main(forecaster, AXONNX_API_KEYS=""), 2, "AXONNX_API_KEYS: is set and empty; name")
+    monkeypatch.delenv("AXONNX_API_KEYS")
     one_line(main(forecaster, AXONNX_SLOTS="0"), 2, "AXONNX_SLOTS: Input should be greater")
 
 

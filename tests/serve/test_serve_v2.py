@@ -28,6 +28,7 @@ from tritonclient.utils import InferenceServerException
 import artifact
 from artifact.manifest import Axis, TensorSpec
 from serve import v2_schemas as schemas
+from serve.schemas import ErrorBody, Live
 from serve.v2 import HEADER_LENGTH
 from serve.v2_tensors import DATATYPES
 
@@ -181,7 +182,7 @@ def test_health_and_metadata(server: Server, client: Any) -> None:
     [
         ("/v2", schemas.ServerMetadata),
         ("/v2/", schemas.ServerMetadata),
-        ("/v2/health/live", schemas.Live),
+        ("/v2/health/live", Live),
         ("/v2/health/ready", schemas.Ready),
         ("/v2/models", schemas.ModelNames),
         ("/v2/models/stats", schemas.ModelStatistics),
@@ -455,7 +456,7 @@ def post(server: Server, content: bytes, headers: dict[str, str], path: str = ""
     response = server.client.post(url, content=content, headers=headers)
     if response.status_code != 200:
         assert response.headers["content-type"] == "application/json"
-        schemas.ErrorBody.model_validate_json(response.content, strict=True)
+        ErrorBody.model_validate_json(response.content, strict=True)
     return response
 
 
@@ -536,7 +537,7 @@ def test_paths_and_methods(server: Server) -> None:
     ):
         response = server.client.request(method, path)
         assert response.status_code == status, path
-        schemas.ErrorBody.model_validate_json(response.content, strict=True)
+        ErrorBody.model_validate_json(response.content, strict=True)
 
 
 def test_loading_and_unloading(server: Server, client: Any, paths: dict[str, Path]) -> None:
@@ -605,17 +606,17 @@ def test_loading_needs_leave(forecast_server: Server) -> None:
 
 
 def test_a_full_queue_arrives_as_text(forecaster: Path, tmp_path: Path) -> None:
-    with running(tmp_path, forecaster, max_pending_bytes=1000) as server:
+    with running(tmp_path, forecaster, max_pending=1) as server:
         url = httpx.URL(server.url)
         with socket.create_connection((url.host, url.port), timeout=20) as connection:
             head = "POST /v2/models/small-forecaster/infer HTTP/1.1\r\nHost: x\r\n"
-            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode() + b"x" * 99)
-            server.wait_for_bytes(99)
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
+            server.wait_for_pending(1)
             with triton.InferenceServerClient(f"{url.host}:{url.port}") as client:
                 question = {"neural": WINDOW}
                 text = refused(lambda: ask(client, "small-forecaster", question), 503)
-        assert text == "bodies of 99 bytes are pending; send it again a little later"
-        server.wait_for_bytes(0)
+        assert text == "1 predictions are pending; send it again a little later"
+        server.wait_for_pending(0)
 
 
 @settings(max_examples=150)

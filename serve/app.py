@@ -15,12 +15,12 @@ from starlette.types import ASGIApp
 from artifact.errors import ArtifactError
 from serve.answers import about, answer, find
 from serve.cors import Shared
-from serve.errors import RequestError, UnsupportedMediaType, respond
+from serve.errors import RequestError, respond
 from serve.formats import decode, encode
 from serve.front import Front
 from serve.health import add_health
 from serve.metrics import add_metrics
-from serve.negotiation import JSON, answer_form, body_form
+from serve.negotiation import JSON, NPY, answer_form, body_form
 from serve.page import add_page
 from serve.repository import Served
 from serve.schemas import (
@@ -69,19 +69,19 @@ async def predict(
     manifest = served.model.manifest
     fields = request.scope["fields"]
     form = body_form(fields.get(b"content-type", b"").decode("latin-1"), manifest.inputs)
-    if encoding := fields.get(b"content-encoding", b"").decode("latin-1"):
-        raise UnsupportedMediaType(f"Content-Encoding {encoding[:100]!r}; send the body plain")
     accept = ",".join(request.headers.getlist("accept")) if b"accept" in fields else None
     wanted = answer_form(accept, form, manifest.outputs)
     limit = service.settings.max_body_bytes
     with service.engine.admit() as place:
-        body = await service.read_body(request, place, deadline)
+        body = await service.read_body(request, place, deadline, form == JSON)
         inputs = await service.work(
             lambda: decode(body, form, manifest.inputs, limit),
             len(body),
             deadline,
             INLINE_JSON if form == JSON else INLINE_BINARY,
         )
+        if form != NPY:  # whose arrays are views of the body
+            place.hold(len(body) + sum(array.nbytes for array in inputs.values()))
         outputs = await service.predict(request, served, inputs, deadline)
         content = await service.work(
             lambda: encode(outputs, wanted, served.model.id, served.name),

@@ -1,15 +1,17 @@
 """What a call over gRPC is answered: the models, checks, places and counts of the HTTP side.
 
-What a call brings is read once it has a place. The trailing metadata of its answer say what the
-headers of an HTTP answer do: `x-request-id`, `x-artifact-id`, and for an error `x-error-type` and
-`grpc-retry-pushback-ms`, which clients that retry keep to. Calls are counted, and written to the
-access log, under the status that HTTP has for them.
+What a call brings is read before it has a place; where too many are read, the oldest is given up.
+The trailing metadata of its answer say what the headers of an HTTP answer do: `x-request-id`,
+`x-artifact-id`, and for an error `x-error-type` and `grpc-retry-pushback-ms`, which clients that
+retry keep to. Calls are counted, and written to the access log, under the status that HTTP has for
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +27,7 @@ from serve.errors import (
     NotFound,
     NotReady,
     NotSupported,
+    Overloaded,
     SlowBody,
     Unauthorized,
     respond,
@@ -62,8 +65,9 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _MAX_TEXT = 1000  # of an error: metadata have little room
-SMALL_READS = 16  # messages of other methods than ModelInfer that are read at a time
+SMALL_READS = 16  # messages that are read at a time, beside as many as may be pending
 Messages = AsyncIterator[bytes]
+Read = Callable[[float], Awaitable[bytes]]  # the one message of a call, until a deadline
 Handler = Callable[[Messages, Any], Awaitable[bytes]]
 
 
@@ -73,7 +77,9 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._keys = read_keys(service.settings.api_keys.get_secret_value())
-        self._reads = asyncio.Semaphore(SMALL_READS)
+        # The library holds what has come of a message; the oldest ones come slowest.
+        self._max_reads = service.settings.max_pending + SMALL_READS
+        self._reads: dict[asyncio.Timeout, None] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._cutting = False
 
@@ -125,9 +131,10 @@ class Calls:
             deadline = min(deadline, monotonic() + seconds)
         try:
             self._check_key(method, scope)
+            read = partial(self._read, messages)
             if method == INFER:
-                return await infer(self._service, scope, messages, deadline)
-            return await self._tell(method, scope, messages, deadline)
+                return await infer(self._service, scope, read, deadline)
+            return await self._tell(method, scope, read, deadline)
         except asyncio.CancelledError:
             if not self._cutting:
                 raise
@@ -142,13 +149,12 @@ class Calls:
             if fault is not None:
                 raise Unauthorized(fault)
 
-    async def _tell(self, method: str, scope: Scope, messages: Messages, deadline: float) -> bytes:
+    async def _tell(self, method: str, scope: Scope, read: Read, deadline: float) -> bytes:
         """The answer to any method but ModelInfer."""
         name, question = f"{method}Request", None
         if MESSAGES[name].DESCRIPTOR.fields:
             limit = monotonic() + self._service.settings.header_timeout
-            async with self._reads:
-                question = parse(name, await _read(self._service, messages, min(limit, deadline)))
+            question = parse(name, await read(min(limit, deadline)))
         if method in SLOW:
             answer = await self._service.repository.changes.run(
                 lambda: tell(self._service, method, question, scope)
@@ -156,6 +162,33 @@ class Calls:
         else:
             answer = tell(self._service, method, question, scope)
         return bytes(MESSAGES[f"{method}Response"](**answer).SerializeToString())
+
+    async def _read(self, messages: Messages, deadline: float) -> bytes:
+        """The one message of a call; raises SlowBody, BodyTooLarge, Overloaded."""
+        if len(self._reads) >= self._max_reads:
+            oldest = next(iter(self._reads))
+            del self._reads[oldest]
+            if not oldest.expired():
+                oldest.reschedule(0.0)
+        given_up = False
+        try:
+            async with asyncio.timeout(deadline - monotonic()) as clock:
+                self._reads[clock] = None
+                try:
+                    data = await anext(aiter(messages), None)
+                finally:
+                    given_up = clock not in self._reads
+                    self._reads.pop(clock, None)
+        except TimeoutError:
+            if given_up:
+                raise Overloaded(
+                    f"{self._max_reads} messages are being read, and this one was the slowest"
+                ) from None
+            raise SlowBody("the message did not arrive in time") from None
+        if data is None:  # the library does not hand on what is too large
+            limit = self._service.settings.max_body_bytes
+            raise BodyTooLarge(f"the call brings no message of at most {limit} bytes")
+        return data
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         served = scope["served"]
@@ -165,11 +198,12 @@ class Calls:
             log_answer(scope, status, seconds)
 
 
-async def infer(service: Service, scope: Scope, messages: Messages, deadline: float) -> bytes:
+async def infer(service: Service, scope: Scope, read: Read, deadline: float) -> bytes:
     """Answer a ModelInferRequest with a ModelInferResponse; raises what `serve.errors` can tell."""
     with service.engine.admit() as place:
-        data = await _read(service, messages, deadline)
+        data = await read(deadline)
         place.hold(len(data))
+        place.take()
         question = await _read_question(service, scope, data, deadline)
         del data
         served = scope["served"]
@@ -265,19 +299,6 @@ async def _read_question(
         deadline,
         INLINE_BINARY if message.raw_input_contents else INLINE_JSON,
     )
-
-
-async def _read(service: Service, messages: Messages, deadline: float) -> bytes:
-    """The one message of a call; raises SlowBody, BodyTooLarge."""
-    try:
-        async with asyncio.timeout(deadline - monotonic()):
-            data = await anext(aiter(messages), None)
-    except TimeoutError:
-        raise SlowBody("the message did not arrive in time") from None
-    if data is None:  # the library does not hand on what is too large
-        limit = service.settings.max_body_bytes
-        raise BodyTooLarge(f"the call brings no message of at most {limit} bytes")
-    return data
 
 
 async def _fail(context: Any, response: Response, scope: Scope) -> None:

@@ -60,8 +60,16 @@ class ServiceCollector(Collector):
             ),
             ("axonnx_connections", "Open connections.", len(service.connections)),
             ("axonnx_queue_depth", "Predictions that wait for a run.", engine.waiting),
-            ("axonnx_pending", "Predictions being read, waiting or running.", engine.pending),
-            ("axonnx_pending_bytes", "Bytes of their bodies.", engine.pending_bytes),
+            (
+                "axonnx_pending",
+                "Predictions whose bodies are there, and that have no answer yet.",
+                engine.pending,
+            ),
+            (
+                "axonnx_pending_bytes",
+                "Bytes of bodies, of those that are being read too.",
+                engine.pending_bytes,
+            ),
         ):
             yield GaugeMetricFamily(name, text, value)
         text = "Predictions refused because max_pending others were pending."

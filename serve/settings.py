@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from artifact.batching import BATCH_SIZES
+from serve.json_bodies import MAX_JSON_BYTES
 from serve.keys import read_keys
 
 PREFIX = "AXONNX_"
@@ -82,16 +83,17 @@ class Settings(BaseSettings):
         ge=1,
         description="runs at the same time; by default one per processor",
     )
-    max_pending: int = Field(
-        64, ge=1, description="predictions being read, waiting or running; beyond it 503"
-    )
+    max_pending: int = Field(64, ge=1, description="predictions waiting or running; beyond it 503")
     max_pending_bytes: int = Field(
         512 * 1024 * 1024, ge=1, description="bytes of all bodies held at once; beyond it 503"
     )
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1,
-        description="largest body, and largest inflated `.npz`; beyond it 413",
+        description="largest body, also inflated, and largest inflated `.npz`; beyond it 413",
+    )
+    max_json_bytes: int = Field(
+        MAX_JSON_BYTES, ge=1, description="largest JSON, a body or its part; beyond it 413"
     )
     request_timeout: float = Field(
         30.0,

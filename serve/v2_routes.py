@@ -15,7 +15,6 @@ from starlette.responses import Response
 from serve import v2_schemas as schemas
 from serve.answers import about, answer, find
 from serve.cors import refuse_strange_page
-from serve.engine import Place
 from serve.errors import (
     BodyTooLarge,
     Forbidden,
@@ -24,7 +23,6 @@ from serve.errors import (
     SlowBody,
 )
 from serve.front import Handler
-from serve.inflate import inflate
 from serve.repository import READY
 from serve.schemas import answers
 from serve.service import INLINE_BINARY, INLINE_JSON, Service
@@ -65,15 +63,20 @@ async def infer(
     deadline = service.deadline()
     served = find(service, request, name, version)
     manifest = served.model.manifest
+    settings = service.settings
     length = request.headers.get(HEADER_LENGTH)
     with service.engine.admit() as place:
-        body = await _read_plain(service, request, place, deadline)
+        body = await service.read_body(request, place, deadline, length is None)
         question: InferRequest = await service.work(
-            lambda: decode_request(body, length, manifest.inputs, manifest.outputs),
+            lambda: decode_request(
+                body, length, manifest.inputs, manifest.outputs, settings.max_json_bytes
+            ),
             len(body),
             deadline,
             INLINE_BINARY if length and len(length) <= _SHORT_LENGTH else INLINE_JSON,
         )
+        if length is None:  # arrays beside the body; others are views of it
+            place.hold(len(body) + sum(array.nbytes for array in question.inputs.values()))
         if question.timeout is not None:
             deadline = min(deadline, monotonic() + question.timeout)
         outputs = await service.predict(request, served, question.inputs, deadline)
@@ -84,20 +87,6 @@ async def infer(
             INLINE_BINARY if all(question.outputs.values()) else INLINE_JSON,
         )
     return Response(content, headers=headers)
-
-
-async def _read_plain(service: Service, request: Request, place: Place, deadline: float) -> bytes:
-    """The body, inflated where it came compressed."""
-    body = await service.read_body(request, place, deadline)
-    encoding = request.headers.get("content-encoding")
-    if encoding is None:
-        return body
-    limit = service.settings.max_body_bytes
-    plain = await service.engine.aside(lambda: inflate(body, encoding, limit), deadline)
-    place.hold(len(plain))
-    if not plain:
-        raise MalformedBody("the body is empty")
-    return plain
 
 
 def _add_server(api: FastAPI, service: Service) -> None:

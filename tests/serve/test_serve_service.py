@@ -122,6 +122,7 @@ def test_what_a_model_says_of_itself(
     assert client.get("/models").json() == {
         "models": {"small-forecaster": forecaster_model.id},
         "failures": [],
+        "started": True,
     }
     assert client.get("/health/live").json() == {"live": True}
     assert client.get("/health/ready").json() == {"ready": True, "pending": 0}

@@ -606,17 +606,17 @@ def test_loading_needs_leave(forecast_server: Server) -> None:
 
 
 def test_a_full_queue_arrives_as_text(forecaster: Path, tmp_path: Path) -> None:
-    with running(tmp_path, forecaster, max_pending=1) as server:
+    with running(tmp_path, forecaster, max_pending_bytes=1000) as server:
         url = httpx.URL(server.url)
         with socket.create_connection((url.host, url.port), timeout=20) as connection:
             head = "POST /v2/models/small-forecaster/infer HTTP/1.1\r\nHost: x\r\n"
-            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
-            server.wait_for_pending(1)
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode() + b"x" * 99)
+            server.wait_for_bytes(99)
             with triton.InferenceServerClient(f"{url.host}:{url.port}") as client:
                 question = {"neural": WINDOW}
                 text = refused(lambda: ask(client, "small-forecaster", question), 503)
-        assert text == "1 predictions are pending; send it again a little later"
-        server.wait_for_pending(0)
+        assert text == "bodies of 99 bytes are pending; send it again a little later"
+        server.wait_for_bytes(0)
 
 
 @settings(max_examples=150)

@@ -51,6 +51,14 @@ class Caller:
         self.trailing = dict(call.trailing_metadata())
         return MESSAGES[f"{method}Response"].FromString(answer)
 
+    def begin(self, method: str, **fields: Any) -> grpc.Future:
+        """A call that runs while others are made."""
+        message = MESSAGES[f"{method}Request"](**fields)
+        ask = self._channel.unary_unary(
+            f"/{SERVICE}/{method}", None, MESSAGES[f"{method}Response"].FromString
+        )
+        return ask.future(message.SerializeToString(), 120)
+
     def slowly(self, method: str, messages: Iterator[bytes]) -> bytes:
         """The answer to a stream of messages."""
         answer = self._channel.stream_unary(f"/{SERVICE}/{method}")(messages, 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -96,6 +97,8 @@ def serve(
     """Answer on `listener` until a signal, then finish what is running; the exit code."""
     app = create_app(service)
     server = Server(tracing.around(app) if tracing else app, service, tls, grpc)
+    gc.freeze()  # what was imported stays: no collection looks through it again
+    gc.set_threshold(10_000, 20, 20)
     none_loads = threading.Event()
     loader = threading.Thread(target=_load_all, args=(service, server, none_loads), daemon=True)
     loader.start()

@@ -47,7 +47,10 @@ _CPU_FLAGS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The provider taken, `cpu` or `cuda`, and why: which GPU it is, or why it is not CUDA."""
+    """The provider taken, `cpu` or `cuda`, and why: which GPU it is, or why it is not CUDA.
+
+    `reason` is empty where the CPU was asked for.
+    """
 
     provider: str
     reason: str
@@ -86,7 +89,7 @@ def choose(provider: str = "auto", *, device_id: int = 0, gpu_memory: int | None
     if gpu_memory is not None and gpu_memory < 1:
         raise ProviderError(f"gpu_memory is {gpu_memory}; must be at least 1 byte")
     if provider == "cpu":
-        return Choice("cpu", "asked for")
+        return Choice("cpu", "")
     try:
         return Choice("cuda", cuda.find(device_id, gpu_memory).describe())
     except ProviderError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import os
 import signal
@@ -11,9 +10,10 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from artifact import load
@@ -40,16 +40,19 @@ def main(argv: list[str]) -> int:
     0 stopped, 1 no artifact loads or requests were cut short at the end, 2 wrong arguments.
     """
     flags = _parser().parse_args(argv[1:])
-    signal.signal(signal.SIGTERM, _stop)
+    # A signal is only noted until there is a server to heed it: an exception thrown into whatever
+    # happens to run would leave it half done, or be lost in it.
+    early: list[int] = []
+    _heed_signals(lambda number, _: early.append(number))
     with logs.writing(as_json=logs.wants_json()):
         try:
-            return _start(flags)
+            return _start(flags, early)
         except Exception:
             logs.life.critical("the service failed", exc_info=True)
             return 1
 
 
-def _start(flags: argparse.Namespace) -> int:
+def _start(flags: argparse.Namespace, early: Sequence[int]) -> int:
     try:
         settings = read_settings(
             models=tuple(flags.paths) or None,
@@ -70,7 +73,7 @@ def _start(flags: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         scheme = "https" if tls else "http"
         _say(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
-        return serve(create_service(settings), listener, tls, tracing, grpc)
+        return serve(create_service(settings), listener, early, tls, tracing, grpc)
 
 
 def create_service(settings: Settings) -> Service:
@@ -90,25 +93,30 @@ def create_service(settings: Settings) -> Service:
 def serve(
     service: Service,
     listener: socket.socket,
+    early: Sequence[int] = (),
     tls: ssl.SSLContext | None = None,
     tracing: Tracing | None = None,
     grpc: GrpcServer | None = None,
 ) -> int:
-    """Answer on `listener` until a signal, then finish what is running; the exit code."""
+    """Answer on `listener` until a signal, then finish what is running; the exit code.
+
+    `early` are the signals that came before.
+    """
     app = create_app(service)
     server = Server(tracing.around(app) if tracing else app, service, tls, grpc)
+    _heed_signals(server.handle_exit)
+    for number in early:
+        server.handle_exit(number, None)
     gc.freeze()  # what was imported stays: no collection looks through it again
     gc.set_threshold(10_000, 20, 20)
     none_loads = threading.Event()
     loader = threading.Thread(target=_load_all, args=(service, server, none_loads), daemon=True)
     loader.start()
     refused = ""
-    # uvicorn hands a signal on that came before it listened to them.
-    with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        try:
-            server.run(sockets=[listener])
-        except SettingsError as error:  # the port for gRPC is not to be had
-            refused = str(error)
+    try:
+        server.run(sockets=[listener])
+    except SettingsError as error:  # the port for gRPC is not to be had
+        refused = str(error)
     service.engine.close()
     service.repository.changes.close()
     if tracing:
@@ -128,6 +136,7 @@ def serve(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # ONNX Runtime is at work in a thread and must not see the interpreter go
+    _heed_signals(signal.SIG_IGN)  # all is done: one that comes now shall not change the exit code
     return code
 
 
@@ -142,7 +151,8 @@ def _load_all(service: Service, server: Server, none_loads: threading.Event) -> 
             logs.log_model(result)
     if loaded:
         server.up.wait()
-        _say("ready")
+        if not service.repository.draining:
+            _say("ready")
     else:
         none_loads.set()
         server.should_exit = True
@@ -199,8 +209,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
-def _stop(signum: int, frame: object) -> None:
-    raise SystemExit(0)
+def _heed_signals(heed: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, heed)
 
 
 def _say(text: str) -> None:

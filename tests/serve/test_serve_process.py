@@ -32,7 +32,7 @@ Main = Callable[..., tuple[int, str]]
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Main]:
     """The command in this process; gives the exit code and what it wrote to standard error."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*words: object, **environment: str) -> tuple[int, str]:
         for name, value in environment.items():
@@ -46,7 +46,8 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, err
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def one_line(result: tuple[int, str], code: int, text: str) -> None:

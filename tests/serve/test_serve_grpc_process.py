@@ -22,6 +22,7 @@ from server_process import ROOT, Server, running
 
 from serve.grpc_calls import SERVICE, SMALL_READS
 
+pytestmark = pytest.mark.slow
 SECRET = "a-key-of-sixteen-characters"
 
 

@@ -215,6 +215,7 @@ def test_no_button_sends_data_elsewhere_and_the_width_of_a_phone_is_enough(
         assert unnamed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(browser: Browser, server: Server, scheme: str) -> None:
     with visit(browser, server.url, color_scheme=scheme) as seen:
@@ -321,6 +322,7 @@ def from_csv(text: str, dtype: np.dtype[Any], rank: int) -> Array:
     return np.array([convert(cell) for cell in cells], dtype)
 
 
+@pytest.mark.slow
 @some
 @given(array=ARRAYS, fortran=st.booleans(), kind=st.sampled_from(["npy", "npz", "packed"]))
 @example(np.array([[0.1, -0.0, np.inf, -np.inf, np.nan, 1e-45]], np.float32), False, "npy")
@@ -340,6 +342,7 @@ def test_arrays_are_read_and_written_exactly(
     np.testing.assert_array_equal(got, array.ravel())
 
 
+@pytest.mark.slow
 @some
 @given(data=st.data(), packed=st.booleans())
 def test_damaged_files_are_refused_and_nothing_else_happens(
@@ -358,6 +361,7 @@ def test_damaged_files_are_refused_and_nothing_else_happens(
     assert cut == len(content) or "refused" in short
 
 
+@pytest.mark.slow
 def test_a_card_cannot_become_code(modules: Page) -> None:
     card = (
         "# Card <img src=x onerror=alert(1)>\n\n<script>alert(1)</script>\n"
@@ -383,6 +387,7 @@ def test_a_card_cannot_become_code(modules: Page) -> None:
     assert "one more" in found["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "places"),
     [("0-3, 7", [0, 1, 2, 3, 7]), ("9 2", [2, 9]), ("8-99", [8, 9]), ("x, -1, 3.5, 10", [])],

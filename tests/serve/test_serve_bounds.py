@@ -224,6 +224,9 @@ def test_a_large_body_is_no_large_head(server: Server) -> None:
     with Connection(server) as connection:
         connection.send(question * 3)  # heads that come with the end of the body before them
         assert [connection.answer()[0] for _ in range(3)] == [200] * 3
+        connection.send(LIVE[:9])
+        time.sleep(0.1)
+        assert connection.ask(LIVE[9:])[0] == 200
 
 
 def test_requests_sent_ahead_are_answered_in_their_order(server: Server) -> None:

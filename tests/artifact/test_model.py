@@ -15,7 +15,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_artifacts import write_single
+from odd_artifacts import write_endless, write_mean, write_single
 from onnx import TensorProto, helper, numpy_helper
 from small_artifacts import (
     STEPS,
@@ -75,38 +75,9 @@ def test_several_inputs_of_several_types(decoder: artifact.Model) -> None:
     assert decoder.predict(hidden)["probability"].tobytes() == answer.tobytes()
 
 
-def mean_graph(tokens: int = 80, width: int = 64) -> onnx.ModelProto:
-    """A mean over a middle axis: known to give batch 1 other bytes than larger batches."""
-    weight = np.random.default_rng(0).normal(0, 1, (width, width)).astype(np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["h"]),
-        helper.make_node("ReduceMean", ["h", "axis"], ["y"], keepdims=0),
-    ]
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", tokens, width])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", width])],
-            [
-                numpy_helper.from_array(weight, "w"),
-                numpy_helper.from_array(np.array([1], np.int64), "axis"),
-            ],
-        ),
-        opset_imports=[helper.make_opsetid("", 20)],
-        ir_version=10,
-    )
-    return model
-
-
 def test_a_graph_that_is_not_batch_invariant_runs_row_by_row(tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(5, 80, 64)).astype(np.float32)
-    specs = (
-        TensorSpec("x", "float32", (Axis("batch"), Axis("time", 80), Axis("dim", 64)), "", ""),
-    )
-    outputs = (TensorSpec("y", "float32", (Axis("batch"), Axis("dim", 64)), "", ""),)
-    path = write_artifact(tmp_path / "a", mean_graph(), specs, outputs, {"x": x}, name="mean")
-    model = artifact.load(path)
+    model = artifact.load(write_mean(tmp_path / "a"))
     together = model._session.run(None, {"x": x})[0]
     alone = row_by_row(model, {"x": x})["y"]
     assert together.tobytes() != alone.tobytes(), "the trap is gone; choose another graph"
@@ -357,51 +328,16 @@ def test_threads_share_a_model(forecaster: artifact.Model) -> None:
     assert got == want
 
 
-def endless_graph() -> onnx.ModelProto:
-    """A Loop that does not end while x[0] is positive."""
-    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
-    step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
-    carry = helper.make_tensor_value_info("carry", TensorProto.FLOAT, ["batch", 1])
-    after = helper.make_tensor_value_info("after", TensorProto.FLOAT, ["batch", 1])
-    again = helper.make_tensor_value_info("again", TensorProto.BOOL, [])
-    body = helper.make_graph(
-        [
-            helper.make_node("Add", ["carry", "tiny"], ["after"]),
-            helper.make_node("ReduceMax", ["after"], ["largest"], keepdims=0),
-            helper.make_node("Greater", ["largest", "zero"], ["again"]),
-        ],
-        "body",
-        [step, flag, carry],
-        [again, after],
-        [
-            numpy_helper.from_array(np.float32(1e-9), "tiny"),
-            numpy_helper.from_array(np.float32(0), "zero"),
-        ],
-    )
-    node = helper.make_node("Loop", ["", "go", "x"], ["y"], body=body)
-    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 1]) for n in "xy"]
-    go = numpy_helper.from_array(np.array(True), "go")
-    return helper.make_model(
-        helper.make_graph([node], "g", value[:1], value[1:], [go]),
-        opset_imports=[helper.make_opsetid("", 20)],
-        ir_version=10,
-    )
-
-
 def test_a_deadline_ends_an_endless_run(tmp_path: Path) -> None:
-    specs = [TensorSpec(n, "float32", (Axis("batch"), Axis("dim", 1)), "", "") for n in "xy"]
-    golden = {"x": np.array([[-100], [-101]], np.float32)}
-    path = write_artifact(
-        tmp_path / "a", endless_graph(), (specs[0],), (specs[1],), golden, name="endless"
-    )
-    model = artifact.load(path)
+    model = artifact.load(write_endless(tmp_path / "a"))
     endless = {"x": np.ones((1, 1), np.float32)}
     with pytest.raises(errors.DeadlineError):
         model.predict(endless, deadline=time.monotonic() - 1)
     start = time.monotonic()
     with pytest.raises(errors.DeadlineError):
         model.predict(endless, deadline=start + 0.3)
-    assert model.predict(golden, deadline=time.monotonic() + 60)["y"].shape == (2, 1)
+    answer = model.predict(model.golden_inputs, deadline=time.monotonic() + 60)
+    assert answer["y"].shape == (2, 1)
 
 
 def perturbed(folder: Path, factor: float) -> Path:

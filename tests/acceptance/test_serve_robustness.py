@@ -89,14 +89,16 @@ def test_schemathesis_finds_no_fault(artifacts: list[Path], tmp_path: Path) -> N
     """Its own document, read and tried out by a tool that knows nothing of the service.
 
     `not_a_server_error` counts every 5xx. Left out: `positive_data_acceptance` (the document cannot
-    say which sizes a model's axes have) and `unsupported_method` details of other tools.
+    say which sizes a model's axes have) and `unsupported_method` details of other tools. One worker:
+    Python 3.11's parser, which the tool calls, counts its depth wrongly in two threads at once
+    (python/cpython#106905).
     """
     with running(tmp_path, artifacts[1], request_timeout=10) as server:
         done = subprocess.run(
             [
                 *(Path(sys.executable).parent / "schemathesis", "run"),
                 *(f"{server.url}/openapi.json", "--max-examples", "60", "--seed", "3"),
-                *("--exclude-checks", "positive_data_acceptance", "--workers", "2"),
+                *("--exclude-checks", "positive_data_acceptance", "--workers", "1"),
                 *("--continue-on-failure", "--no-color", "--request-timeout", "20"),
             ],
             cwd=tmp_path,

@@ -6,17 +6,30 @@ import re
 import stat
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-ENTRY = "model.py"
+from submission.errors import ConfigError
+
 MAX_NAME = 64
 MAX_BYTES = 1 << 30
 LITTER = re.compile(r"(^|/)(__MACOSX|__pycache__|\.DS_Store|Thumbs\.db)(/|$)|\.py[co]$")
 NUMPY = re.compile(r"(^|/)numpy/__init__\.py$")
 
 
-def problems(path: Path) -> list[str]:
-    """Everything wrong with the archive at `path`, in words; empty when CodaBench will take it."""
+def check_name(path: Path) -> None:
+    """Raise ConfigError where CodaBench's form would refuse a zip of that name."""
+    if len(path.name) > MAX_NAME or path.suffix != ".zip":
+        raise ConfigError(
+            f"{path.name}: CodaBench takes names that end in .zip, of at most {MAX_NAME} characters"
+        )
+
+
+def problems(path: Path, entries: Sequence[str]) -> list[str]:
+    """Everything wrong with the archive at `path`, in words; empty when CodaBench will take it.
+
+    `entries` are the files that must lie at its root.
+    """
     found = _name_and_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -28,7 +41,7 @@ def problems(path: Path) -> list[str]:
                 found += _contents(archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         return [*found, f"is no zip that can be read ({error})"]
-    return found + _members(infos)
+    return found + _members(infos, entries)
 
 
 def _name_and_size(path: Path) -> list[str]:
@@ -51,10 +64,10 @@ def _contents(archive: zipfile.ZipFile) -> list[str]:
     return [] if damaged is None else [f"is damaged: {damaged} does not match its checksum"]
 
 
-def _members(infos: list[zipfile.ZipInfo]) -> list[str]:
+def _members(infos: list[zipfile.ZipInfo], entries: Sequence[str]) -> list[str]:
     names = [info.filename for info in infos]
     return [
-        *_layout(names),
+        *_layout(names, entries),
         *(f"{info.filename} is a link; extraction turns it into text" for info in _links(infos)),
         *(f"{name!r} leaves the folder it is unpacked to" for name in names if _leaves(name)),
         *(f"{name} occurs {n} times" for name, n in Counter(names).items() if n > 1),
@@ -63,26 +76,25 @@ def _members(infos: list[zipfile.ZipInfo]) -> list[str]:
     ]
 
 
-def _layout(names: list[str]) -> list[str]:
+def _layout(names: list[str], entries: Sequence[str]) -> list[str]:
     """What is missing from the root, or must not lie there."""
     found = []
     tops = {name.split("/", 1)[0] for name in names if not LITTER.search(name)}
-    if ENTRY not in names and len(tops) == 1 and f"{next(iter(tops), '')}/{ENTRY}" in names:
-        top = next(iter(tops))
+    missing = [entry for entry in entries if entry not in names]
+    top = next(iter(tops), "")
+    if missing and len(tops) == 1 and all(f"{top}/{entry}" in names for entry in missing):
         found.append(
-            f"has a top folder {top}/; CodaBench imports {ENTRY} from the root: "
-            "rebuild with `axonnx submission build`, or zip the folder from inside"
+            f"has a top folder {top}/; CodaBench looks for {missing[0]} at the root: rebuild with "
+            "`axonnx submission build`, or zip the folder from inside"
         )
-    elif ENTRY not in names:
-        found.append(f"has no {ENTRY} at its root")
+    elif missing:
+        found.append(f"has no {', '.join(missing)} at its root")
     for name in ("metadata", "metadata.yaml"):
         if name in names:
             found.append(
                 f"holds {name} at its root; CodaBench takes it for a command file, and without a "
                 "command nothing of the submission is run or copied"
             )
-    if "requirements.txt" in names:
-        found.append("holds requirements.txt; it is installed over the network, or ends the run")
     return found
 
 

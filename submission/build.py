@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import artifact
 from artifact import Bundle
 from artifact.bundle import members, write_zip
-from submission import archive, challenges
-from submission.challenges import Challenge
+from submission import archive, challenges, predictions
+from submission.challenges import Arrays, Definition, template
 from submission.config import SubmissionConfig
-from submission.contents import FILE, Contents
+from submission.contents import FILE, Contents, Runtime, Stored
 from submission.errors import ConfigError, ContractError
 from submission.wheels import Wheel, choose, runtime
 
@@ -35,49 +34,111 @@ class Built:
 def build(config: SubmissionConfig, notify: Notify = lambda text: None) -> Built:
     """Write the submission that `config` describes; the same inputs give the same bytes.
 
-    Raises ConfigError, ContractError, WheelError, or the errors of `artifact` for a damaged one.
+    Raises ConfigError, ContractError, WheelError, RunError, or the errors of `artifact` for a
+    damaged one.
     """
+    archive.check_name(config.output)
     challenge = challenges.get(config.challenge)
-    wheels = [choose(version, config.onnxruntime) for version in dict.fromkeys(config.python)]
-    bundles = _bundles(challenge, config)
-    contents = Contents(
-        challenge,
-        config.settings,
-        {name: bundle.id for name, bundle in bundles.items()},
-        {wheel.abi: _facts(wheel) for wheel in wheels},
-    )
-    if len(config.output.name) > archive.MAX_NAME or config.output.suffix != ".zip":
-        raise ConfigError(
-            f"{config.output.name}: CodaBench takes names that end in .zip, of at most "
-            f"{archive.MAX_NAME} characters"
-        )
-    files: dict[str, bytes] = {
-        archive.ENTRY: entry_point(challenge.template),
-        FILE: contents.to_json(),
-    }
-    files |= package_files()
-    for name, bundle in bundles.items():
-        files |= {f"artifacts/{name}/{file}": data for file, data in members(bundle)}
-    for wheel in wheels:
-        tree = runtime(wheel, notify)
-        files |= {f"vendor/{wheel.abi}/{name}": data for name, data in tree.items()}
+    definition = challenge.define(config.settings, tuple(config.models))
+    bundles = _bundles(challenge.title, definition, config)
+    if definition.kind == "code":
+        files = _code(config, definition, bundles, notify)
+    elif definition.kind == "graph":
+        files = _graph(config, definition, bundles)
+    else:
+        files = _results(config, definition, notify)
     notify(f"writing {config.output}")
     path = write_zip(files, config.output)
     return Built(
         path,
         hashlib.sha256(path.read_bytes()).hexdigest(),
         _parts(files),
-        contents.artifacts,
+        {name: bundle.id for name, bundle in bundles.items()},
         tuple(name for name, bundle in bundles.items() if normalized(bundle)),
     )
 
 
-def entry_point(template: str) -> bytes:
-    """Text of `model.py`: the common start, then the challenge's class."""
-    folder = resources.files("submission").joinpath("templates")
-    return b"".join(
-        folder.joinpath(name).read_bytes() for name in ("bootstrap.py.template", template)
+def _code(
+    config: SubmissionConfig, definition: Definition, bundles: Mapping[str, Bundle], notify: Notify
+) -> dict[str, bytes]:
+    """Entry point, `artifact`, the artifacts and a runtime for every Python."""
+    assert definition.template is not None
+    wheels = [choose(version, config.onnxruntime) for version in dict.fromkeys(config.python)]
+    stored = _stored(bundles)
+    contents = Contents(
+        challenges.get(config.challenge),
+        config.settings,
+        stored,
+        {wheel.abi: _facts(wheel) for wheel in wheels},
     )
+    files = {
+        definition.entry: template("bootstrap.py") + definition.template,
+        FILE: contents.to_json(),
+    }
+    files |= package_files()
+    for name, entry in stored.items():
+        folder = f"artifacts/{entry.folder}"
+        files |= {f"{folder}/{file}": data for file, data in members(bundles[name])}
+    for wheel in wheels:
+        tree = runtime(wheel, notify)
+        files |= {f"vendor/{wheel.abi}/{name}": data for name, data in tree.items()}
+    return files
+
+
+def _graph(
+    config: SubmissionConfig, definition: Definition, bundles: Mapping[str, Bundle]
+) -> dict[str, bytes]:
+    """The ONNX file itself; beside it what it is, with its whole artifact's id."""
+    ((name, bundle),) = bundles.items()
+    contents = Contents(
+        challenges.get(config.challenge),
+        config.settings,
+        {name: Stored(id=bundle.id, folder=name)},
+        {},
+    )
+    return {definition.entry: bundle.files["model.onnx"], FILE: contents.to_json()}
+
+
+def _results(config: SubmissionConfig, definition: Definition, notify: Notify) -> dict[str, bytes]:
+    """Prediction files: `Model.predict` of every set in the folder `data`."""
+    if config.data is None:
+        raise ConfigError(
+            "data: is missing; a result submission is predicted here: name the folder that holds "
+            f"{', '.join(entry.input for entry in definition.sets[:3])}, … (--data DIR)"
+        )
+    absent = [e.input for e in definition.sets if not (config.data / e.input).is_file()]
+    if absent:
+        raise ConfigError(f"data: {config.data} holds no {', '.join(absent[:5])}")
+    answers: dict[str, Arrays] = {}
+    loaded: dict[str, artifact.Model] = {}
+    for place, entry in enumerate(definition.sets):
+        notify(f"predicting {entry.name} ({place + 1} of {len(definition.sets)})")
+        if entry.subject not in loaded:
+            loaded[entry.subject] = artifact.load(config.models[entry.subject])
+        model = loaded[entry.subject]
+        arrays = predictions.read_arrays(config.data / entry.input)
+        answer = model.predict(definition.to_model(arrays, model.manifest))
+        answers[entry.name] = definition.from_model(answer, model.manifest)
+        _check_rows(entry.name, answers[entry.name], entry.rows)
+    return predictions.encode(definition, answers)
+
+
+def _check_rows(name: str, answer: Arrays, rows: int | None) -> None:
+    for key, array in answer.items():
+        if rows is not None and len(array) != rows:
+            raise ContractError(
+                f"{name}: {key} has {len(array)} rows; the challenge asks for {rows}: the inputs "
+                "of that set must have as many"
+            )
+
+
+def _stored(bundles: Mapping[str, Bundle]) -> dict[str, Stored]:
+    """Where each artifact goes: one that several subjects share is there once."""
+    folders: dict[str, str] = {}
+    return {
+        name: Stored(id=bundle.id, folder=folders.setdefault(bundle.id, name))
+        for name, bundle in bundles.items()
+    }
 
 
 def package_files() -> dict[str, bytes]:
@@ -95,39 +156,28 @@ def normalized(bundle: Bundle) -> bool:
     return any(spec.unit == "normalized" for spec in bundle.manifest.outputs)
 
 
-def _bundles(challenge: Challenge, config: SubmissionConfig) -> dict[str, Bundle]:
+def _bundles(title: str, definition: Definition, config: SubmissionConfig) -> dict[str, Bundle]:
     """The verified artifact of every subject, each checked against the challenge's contract."""
-    subjects = challenge.subjects(config.settings, config.models)
-    if missing := [name for name in subjects if name not in config.models]:
-        raise ConfigError(
-            f"models: lacks {', '.join(missing)}; {challenge.name} predicts "
-            f"{', '.join(subjects)}: name an artifact for each (--model {missing[0]}=DIR)"
-        )
-    if unknown := [name for name in config.models if name not in subjects]:
-        raise ConfigError(
-            f"models: {', '.join(unknown)} is no subject of {challenge.name}; "
-            f"it has {', '.join(subjects)}"
-        )
     bundles = {}
-    for name in subjects:
+    for name in definition.subjects:
+        if name not in config.models:
+            raise ConfigError(f"models: lacks {name}; add --model {name}=DIR")
         path = config.models[name]
         if not path.exists():
             raise ConfigError(f"models.{name}: {path}: no such artifact (train one, or name it)")
         bundle = artifact.read(path)
-        if found := challenge.problems(config.settings, name, bundle.manifest):
+        if found := definition.problems(name, bundle.manifest):
             raise ContractError(
-                f"models.{name}: {path} is not what {challenge.name} asks for: {'; '.join(found)}"
+                f"models.{name}: {path} is not what {title} asks for: {'; '.join(found)}"
             )
         bundles[name] = bundle
     return bundles
 
 
-def _facts(wheel: Wheel) -> dict[str, str]:
-    return {
-        "python": wheel.python,
-        "onnxruntime": wheel.onnxruntime,
-        "tree_sha256": wheel.tree_sha256,
-    }
+def _facts(wheel: Wheel) -> Runtime:
+    return Runtime(
+        python=wheel.python, onnxruntime=wheel.onnxruntime, tree_sha256=wheel.tree_sha256
+    )
 
 
 def _parts(files: Mapping[str, bytes]) -> dict[str, int]:

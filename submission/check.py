@@ -4,324 +4,392 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import onnxruntime
+from pydantic import BaseModel
 
 import artifact
 from artifact import Bundle
-from artifact.arrays import Array, encode_npz
 from artifact.errors import ArtifactError
-from submission import archive, contents, judge, sandbox, trial
-from submission.build import normalized, package_files
-from submission.challenges import TestSet, to_file
+from submission import archive, contents, explain, inspection, judge, predictions, trial
+from submission.challenges import Array, Arrays, Challenge, Definition, Tensor, TestSet
 from submission.contents import Contents
-from submission.errors import ArchiveError, RunError
+from submission.errors import ArchiveError, ConfigError, RunError
+from submission.findings import Finding, Report, Row
 from submission.probes import probes
-from submission.sandbox import Interpreter
-from submission.trial import Answers
-from submission.wheels import table, tree_digest
+from submission.programs import write_task
+from submission.trial import Answers, EngineName, Place, Trial
+from submission.worker import Task
 
-Status = Literal["ok", "warning", "skipped", "failed"]
-HINTS = {
-    "ModuleNotFoundError": "the image has numpy; what else model.py imports, the zip must carry",
-    "FileNotFoundError": "find files by __file__: the working folder is not the submission's",
-    "ran out of time": "CodaBench would stop it: Execution Time Limit exceeded",
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    status: Status
-    text: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One predicted set in one interpreter; `equal` is about every comparison made."""
-
-    python: str
-    set: str
-    rows: int
-    seconds: float
-    equal: bool
-
-
-@dataclass
-class Report:
-    """Findings and predicted sets, in order; `notify` hears each finding as it is made."""
-
-    notify: Callable[[Finding], None] = lambda finding: None
-    findings: list[Finding] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing failed."""
-        return all(finding.status != "failed" for finding in self.findings)
-
-    def add(self, status: Status, text: str) -> None:
-        """Record one finding."""
-        self.findings.append(Finding(status, text))
-        self.notify(self.findings[-1])
+DEFAULT_ROWS = 16
+MOST_ROWS = 256  # of made-up rows in a set, however many the platform's file has
+FEW = (1, 2, 7)
 
 
 @dataclass(frozen=True)
 class Case:
     """Everything about one unpacked submission that the runs need."""
 
+    path: Path
     program: Path
-    contents: Contents
-    bundles: dict[str, Bundle]
-    sets: list[TestSet]
+    definition: Definition
+    contents: Contents | None
+    bundles: Mapping[str, Bundle]
+    inputs: Mapping[str, Arrays]  # set name -> arrays of its input file
+    here: Answers | None
     work: Path
     limit: float
+
+    def outputs(self, entry: TestSet) -> Mapping[str, Tensor] | None:
+        """The arrays of one set's predictions; None where nothing says what they must be."""
+        bundle = self.bundles.get(entry.subject)
+        contract = self.definition.contract(entry.subject, bundle.manifest if bundle else None)
+        return contract.outputs if contract else None
+
+    def rows(self, entry: TestSet) -> int:
+        """How many rows of one set are asked for."""
+        return len(next(iter(self.inputs[entry.name].values())))
 
 
 def check(
     path: Path,
     *,
+    challenge: tuple[Challenge, BaseModel] | None = None,
     data: Path | None = None,
     time_limit: float | None = None,
+    engine: EngineName = "process",
     pythons: Sequence[str] = (),
+    image: str | None = None,
+    memory: int | None = None,
     notify: Callable[[Finding], None] = lambda finding: None,
 ) -> Report:
-    """Check the submission at `path`; on made-up inputs, and on the challenge's files in `data`.
+    """Check the submission at `path`; on made-up inputs, or on the challenge's files in `data`.
 
-    `pythons` are interpreters (paths or versions) to run it with; left out, every Python that the
-    zip carries a runtime for and that is installed here. Raises ConfigError for a wrong argument;
-    what is wrong with the zip is in the report.
+    `challenge` is for a zip that `build` did not write. `pythons` are interpreters (paths or
+    versions) for the engine "process"; left out, every Python that the zip carries a runtime for
+    and that is installed here. `memory` is the cap in bytes. Raises ConfigError for a wrong
+    argument; what is wrong with the zip is in the report.
     """
     report = Report(notify)
-    if found := archive.problems(path):
+    if found := archive.problems(path, ()):
         for text in found:
             report.add("failed", f"archive: {text}")
         return report
-    report.add("ok", f"archive: {_size(path)}, {archive.ENTRY} at the root, nothing that misleads")
     with tempfile.TemporaryDirectory(prefix="axonnx-check-") as name:
         work = Path(name)
-        program = trial.unpack(path, work / "program")
+        program = trial.unpack(path, work / "unpacked")
         try:
-            stated = contents.read(program)
+            stated, definition = stated_definition(program, challenge)
         except ArchiveError as error:
             report.add("failed", f"contents: {error}")
             return report
-        bundles = _check_artifacts(report, program, stated)
-        _check_package(report, program)
-        _check_runtimes(report, program, stated)
+        entries = _entries(definition)
+        if found := archive.problems(path, entries):
+            for text in found:
+                report.add("failed", f"archive: {text}")
+            return report
+        listed = ", ".join(entries[:3])
+        report.add("ok", f"archive: {_size(path)}, {listed} at the root, nothing that misleads")
+        bundles = _inspect(report, program, stated, definition)
         if not report.passed:
             return report
-        sets = _write_probes(stated, bundles, work / "probes")
-        if data is not None:
-            present, absent = trial.data_sets(stated, data)
-            sets = sorted([*sets, *present], key=lambda entry: list(bundles).index(entry.subject))
-            for file in absent:
-                report.add("skipped", f"data: {data} holds no {file}")
-        limit = time_limit or stated.challenge.time_limit
-        case = Case(program, stated, bundles, sets, work, limit)
-        _check_behaviour(report, case, pythons)
+        case = _case(report, path, program, definition, stated, bundles, data, work, time_limit)
+        places, missing = trial.places(
+            definition, stated, engine, pythons=pythons, image=image, memory=memory
+        )
+        for version in missing:
+            report.add(
+                "skipped",
+                f"Python {version}: no interpreter here, so its runtime was not run; "
+                "name one with --python PATH",
+            )
+        if not places:
+            report.add("failed", "nothing was run: no interpreter here fits the zip's runtimes")
+        for number, place in enumerate(places):
+            report.add("ok", f"{place.label}: {place.engine.describe()}")
+            _check_place(report, case, place, work / f"place{number}")
     return report
 
 
-def _check_artifacts(report: Report, program: Path, stated: Contents) -> dict[str, Bundle]:
-    bundles = {}
-    for name, identity in stated.artifacts.items():
-        where = f"artifacts/{name}"
-        try:
-            bundle = artifact.read(program / "artifacts" / name)
-        except ArtifactError as error:
-            text = str(error).removeprefix(f"{program / 'artifacts' / name}: ")
-            report.add("failed", f"{where}: {text}; build the zip again from the artifact")
-            continue
-        found = stated.challenge.problems(stated.settings, name, bundle.manifest)
-        if bundle.id != identity:
-            found.append(f"is not the artifact that the zip was built from ({identity[:12]}…)")
-        for text in found:
-            report.add("failed", f"{where}: {text}")
-        if normalized(bundle):
-            report.add(
-                "warning",
-                f"{where}: ANSWERS IN NORMALIZED UNITS. CodaBench scores raw units; expect "
-                "mean(mean²+std²). Train or import it with output_units: raw",
+def stated_definition(
+    program: Path, challenge: tuple[Challenge, BaseModel] | None
+) -> tuple[Contents | None, Definition]:
+    """What an unpacked zip says of itself, and its challenge: the given one where it says nothing.
+
+    Raises ArchiveError where neither is there, ConfigError where they disagree.
+    """
+    if challenge is None or (program / contents.FILE).is_file():
+        stated = contents.read(program)
+        if challenge is not None and stated.challenge.name != challenge[0].name:
+            raise ConfigError(
+                f"--challenge {challenge[0].name}: the zip was built for {stated.challenge.name}"
             )
-        if not found:
-            report.add("ok", f"{where}: {bundle.manifest.model}, id {bundle.id[:12]}…, verified")
-            bundles[name] = bundle
-    return bundles
+        return stated, stated.definition
+    chosen, settings = challenge
+    return None, chosen.define(settings, ())
 
 
-def _check_package(report: Report, program: Path) -> None:
-    carried = _files(program / "artifact")
-    installed = {n.removeprefix("artifact/"): d for n, d in package_files().items()}
-    differing = sorted(
-        name for name in {*carried, *installed} if carried.get(name) != installed.get(name)
-    )
-    if differing:
-        report.add(
-            "failed",
-            f"artifact/: {', '.join(differing)} is not what this installation has; "
-            "build the zip again",
-        )
+def _entries(definition: Definition) -> tuple[str, ...]:
+    if definition.kind == "result":
+        return tuple(dict.fromkeys(entry.output for entry in definition.sets))
+    return (definition.entry,)
+
+
+def _inspect(
+    report: Report, program: Path, stated: Contents | None, definition: Definition
+) -> dict[str, Bundle]:
+    """Everything that shows without running it; the verified artifacts by subject."""
+    if definition.kind != "code":
+        return {}
+    inspection.inspect_entry(report, program, definition)
+    inspection.inspect_requirements(report, program, definition)
+    inspection.inspect_binaries(report, program, definition)
+    if stated is None:
+        report.add("skipped", "artifacts: the zip was not built by `axonnx submission build`")
+        return {}
+    inspection.inspect_package(report, program)
+    inspection.inspect_runtimes(report, program, stated, definition)
+    return inspection.inspect_artifacts(report, program, stated, definition)
+
+
+def _case(
+    report: Report,
+    path: Path,
+    program: Path,
+    definition: Definition,
+    stated: Contents | None,
+    bundles: Mapping[str, Bundle],
+    data: Path | None,
+    work: Path,
+    time_limit: float | None,
+) -> Case:
+    inputs: dict[str, Arrays] = {}
+    if definition.kind == "result":
+        inputs |= _submitted(report, definition, program)
     else:
-        report.add("ok", "artifact/: the package of this installation, verbatim")
+        for entry in definition.sets:
+            file = data / entry.input if data else None
+            if file is not None and file.is_file():
+                inputs[entry.name] = predictions.read_arrays(file)
+                continue
+            if data is not None:
+                report.add("skipped", f"data: {data} holds no {entry.input}; rows are made up")
+            inputs[entry.name] = _made_up(definition, entry, bundles.get(entry.subject))
+    here = _answers_here(report, definition, stated, bundles, inputs, program)
+    limit = time_limit or definition.limits.seconds
+    return Case(path, program, definition, stated, bundles, inputs, here, work, limit)
 
 
-def _check_runtimes(report: Report, program: Path, stated: Contents) -> None:
-    trusted = {(wheel.abi, wheel.onnxruntime): wheel.tree_sha256 for wheel in table()}
-    for abi, facts in stated.runtimes.items():
-        version = facts["onnxruntime"]
-        where = f"vendor/{abi}: onnxruntime {version} for Python {facts['python']}"
-        files = _files(program / "vendor" / abi)
-        if not files:
-            report.add("failed", f"{where} is missing; build the zip again")
-        elif tree_digest(files) != trusted.get((abi, version)):
-            report.add("failed", f"{where} is not the published one; build the zip again")
-        else:
-            report.add("ok", f"{where}, as published")
-    image = stated.challenge.image_python
-    if image and image not in {facts["python"] for facts in stated.runtimes.values()}:
-        report.add(
-            "warning",
-            f"vendor/: the image of {stated.challenge.name} has Python {image}, and the zip has no "
-            f"runtime for it; build with --python {image}",
-        )
-
-
-def _write_probes(stated: Contents, bundles: dict[str, Bundle], folder: Path) -> list[TestSet]:
-    folder.mkdir()
-    sets = []
-    for subject, bundle in bundles.items():
-        for probe in probes(stated.challenge, stated.settings, subject, bundle):
-            name = f"{subject}-{probe.name}"
-            path = folder / f"{name}.npz"
-            path.write_bytes(encode_npz(to_file(stated.challenge.call, probe.arrays)))
-            sets.append(TestSet(name, subject, str(path), f"{name}.predictions.npz"))
-    return sets
-
-
-def _check_behaviour(report: Report, case: Case, pythons: Sequence[str]) -> None:
-    found, missing = trial.interpreters(case.contents, pythons)
-    for version in missing:
-        report.add(
-            "skipped",
-            f"Python {version}: no interpreter here, so its runtime was not run; "
-            "name one with --python PATH",
-        )
-    if not found:
-        report.add(
-            "failed", "nothing was run: there is no interpreter that the zip has a runtime for"
-        )
-        return
-    if sandbox.network_off() is None:
-        report.add(
-            "warning", "network: this system lets us take it away from no program; it was ON"
-        )
-    here = _answers_here(report, case)
-    for interpreter in found:
-        try:
-            _check_run(report, case, interpreter, here)
-        except RunError as error:
-            hints = [hint for sign, hint in HINTS.items() if sign in str(error)]
-            text = "\n  ".join([f"Python {interpreter.version}: {error}", *hints])
-            report.add("failed", text)
-
-
-def _answers_here(report: Report, case: Case) -> Answers | None:
-    """`Model.predict` of every set in this very process."""
+def _submitted(report: Report, definition: Definition, program: Path) -> Answers:
+    """Predictions of a result submission; what cannot be read is reported."""
     try:
-        folder = case.program / "artifacts"
-        models = {name: artifact.load(folder / name) for name in case.bundles}
-        return {
-            entry.name: dict(models[entry.subject].predict(_inputs(case, entry)))
-            for entry in case.sets
+        return predictions.read(definition, definition.sets, program)
+    except RunError as error:
+        report.add("failed", str(error))
+        return {}
+
+
+def _made_up(definition: Definition, entry: TestSet, bundle: Bundle | None) -> dict[str, Array]:
+    """Rows of every probe, stacked, then repeated to as many as the platform's file has."""
+    found = [probe.arrays for probe in probes(definition, entry.subject, bundle)]
+    stacked = {key: np.concatenate([arrays[key] for arrays in found]) for key in found[0]}
+    rows = min(entry.rows or DEFAULT_ROWS, MOST_ROWS)
+    return {
+        key: np.resize(array, (max(rows, len(array)), *array.shape[1:]))
+        for key, array in stacked.items()
+    }
+
+
+def _answers_here(
+    report: Report,
+    definition: Definition,
+    stated: Contents | None,
+    bundles: Mapping[str, Bundle],
+    inputs: Mapping[str, Arrays],
+    program: Path,
+) -> Answers | None:
+    """`Model.predict` of every set in this very process; None where there is no artifact."""
+    if not bundles or stated is None:
+        return None
+    try:
+        models = {
+            name: artifact.load(program / "artifacts" / stated.artifacts[name].folder)
+            for name in bundles
         }
+        found = {}
+        for entry in definition.sets:
+            model = models[entry.subject]
+            answer = model.predict(definition.to_model(inputs[entry.name], model.manifest))
+            found[entry.name] = definition.from_model(answer, model.manifest)
+        return found
     except ArtifactError as error:
         report.add("warning", f"onnxruntime {onnxruntime.__version__} here: {error}")
         return None
 
 
-def _inputs(case: Case, entry: TestSet) -> dict[str, Array]:
-    specs = case.bundles[entry.subject].manifest.inputs
-    return trial.read_arrays(case.contents, Path(entry.input), [spec.name for spec in specs])
+def _task(case: Case, inputs: Mapping[str, Arrays], folder: Path) -> Task:
+    """A task with these inputs, and with made-up answers to score by."""
+    references = {}
+    for entry in case.definition.sets:
+        right: Arrays
+        rows = len(next(iter(inputs[entry.name].values())))
+        if case.definition.kind == "result":
+            right = inputs[entry.name]
+        elif case.here is not None:
+            right = {key: array[:rows] for key, array in case.here[entry.name].items()}
+        else:
+            right = _any_answer(case.outputs(entry) or {}, rows)
+        references[entry.name] = case.definition.truth(right)
+    return write_task(case.definition, case.definition.sets, inputs, references, folder, case.limit)
 
 
-def _check_run(report: Report, case: Case, interpreter: Interpreter, here: Answers | None) -> None:
-    label = f"Python {interpreter.version}"
-    folder = case.work / interpreter.path.parent.parent.name
-    arguments = (case.program, case.contents, interpreter, case.sets)
-    first, second = (
-        trial.run_submission(*arguments, folder / f"run{i}", case.limit) for i in (1, 2)
-    )
+def _any_answer(outputs: Mapping[str, Tensor], rows: int) -> dict[str, Array]:
+    generator = np.random.default_rng(0)
+    return {
+        key: generator.normal(size=(rows, *(size or 4 for size in tensor.shape)))
+        for key, tensor in outputs.items()
+    }
+
+
+def _check_place(report: Report, case: Case, place: Place, work: Path) -> None:
+    """Both jobs twice, once more with few rows, and the artifacts without the entry."""
+    if case.definition.kind == "result" and not report.passed:
+        return
+    sets, task = case.definition.sets, _task(case, case.inputs, work / "task")
+    arguments = (case.definition, sets, task, case.path, place.engine)
+    first = trial.run(*arguments, work / "run1")
+    if first.outcome.status == "Failed" or first.problem:
+        text = "\n  ".join(explain.causes(first, case.definition, case.program))
+        report.add("failed", f"{place.label}: {text}")
+        return
+    second = trial.run(*arguments, work / "run2")
+    _report_run(report, case, place, first, second)
+    wrong = _compare(report, case, place, first, second)
+    if case.definition.kind != "result":
+        wrong += _check_few(case, place, first, work)
+    try:
+        wrong += _check_reference(report, case, place, first, work)
+    except RunError as error:
+        wrong.append(str(error))
+    for text in dict.fromkeys(wrong):
+        report.add("failed", f"{place.label}: {text}")
+    if not wrong:
+        report.add("ok", f"{place.label}: {len(sets)} sets, shape, dtype and values right")
+
+
+def _report_run(report: Report, case: Case, place: Place, first: Trial, second: Trial) -> None:
     slowest = max(first.seconds, second.seconds)
-    network = "without network" if sandbox.network_off() else "with network"
+    memory = f", {first.peak_bytes / 1e6:.0f} MB" if first.peak_bytes else ""
+    scores = ", ".join(f"{key} {value:.6g}" for key, value in first.outcome.scores.items())
     report.add(
         "warning" if slowest > case.limit / 2 else "ok",
-        f"{label}: ran twice {network}, {slowest:.1f} s of {case.limit:g} s, "
-        f"{first.report['peak_bytes'] / 1e6:.0f} MB",
+        f"{place.label}: Finished twice, {slowest:.1f} s of {case.limit:g} s{memory}; scored "
+        f"against made-up answers: {scores}",
     )
-    _check_imports(report, label, first, folder / "run1" / "output")
-    direct = trial.run_reference(*arguments, folder / "reference", case.limit)
-    version = first.report["versions"]["onnxruntime"]
-    same_version = here is not None and version == onnxruntime.__version__
-    wrong: list[str] = []
-    for entry, call in zip(case.sets, first.report["calls"], strict=True):
-        answer = first.answers[entry.name]
-        rows = len(next(iter(_inputs(case, entry).values())))
-        found = _problems(case, entry, answer, rows)
-        for what, other in (
-            ("two runs differ", second.answers),
-            ("it differs from Model.predict on the zip's runtime", direct),
-            ("it differs from Model.predict here", here if same_version and here else None),
-        ):
-            where = other and judge.difference(answer, other[entry.name])
-            found += [f"{what}: {where}"] if where else []
-        wrong += [f"{label}: {entry.name}: {text}" for text in found]
-        report.rows.append(Row(interpreter.version, entry.name, rows, call["seconds"], not found))
-    for text in wrong:
-        report.add("failed", text)
-    if not wrong:
-        report.add("ok", f"{label}: {len(case.sets)} sets, shape, dtype and values right")
-        places = "in a fresh process and here" if same_version else "in a fresh process"
-        report.add(
-            "ok",
-            f"{label}: every bit equal in two runs and to Model.predict {places} "
-            f"(onnxruntime {version})",
-        )
-        if here is not None and not same_version:
-            widest = max(judge.gap(first.answers[name], here[name]) for name in here)
-            report.add(
-                "ok", f"{label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away"
-            )
-
-
-def _check_imports(report: Report, label: str, run: trial.Trial, output: Path) -> None:
+    if missing := first.outcome.missing_columns:
+        report.add("failed", f"{place.label}: the leaderboard lacks {', '.join(missing)}")
+    if case.contents is None or not first.facts or case.definition.kind != "code":
+        return
+    modules = first.facts.get("modules")
     for name in ("artifact", "onnxruntime"):
-        file = run.report["modules"][name]
-        inside = file is not None and output.resolve() in Path(file).resolve().parents
-        if not inside:
-            place = f"was imported from {file}" if file else "was not imported at all"
-            report.add("failed", f"{label}: {name} {place}, not from the zip")
+        file = modules.get(name) if isinstance(modules, dict) else None
+        if not str(file).startswith(("/app/output/", "/app/ingested_program/")):
+            found = f"was imported from {file}" if file else "was not imported at all"
+            report.add("failed", f"{place.label}: {name} {found}, not from the zip")
         else:
-            report.add("ok", f"{label}: {name} was imported from the zip")
+            report.add("ok", f"{place.label}: {name} was imported from the zip")
 
 
-def _problems(case: Case, entry: TestSet, answer: dict[str, Array], rows: int) -> list[str]:
-    manifest = case.bundles[entry.subject].manifest
-    _, shapes = case.contents.challenge.row_shapes(case.contents.settings, entry.subject, manifest)
-    return judge.answer_problems(answer, manifest, shapes, rows)
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+def _compare(report: Report, case: Case, place: Place, first: Trial, second: Trial) -> list[str]:
+    """What is wrong with the answers of two runs, with a table row for each set."""
+    wrong = []
+    calls = {
+        call.get("name"): call.get("seconds", 0.0)
+        for call in first.facts.get("calls", [])
+        if isinstance(call, dict)
     }
+    for entry in case.definition.sets:
+        answer, rows = first.answers[entry.name], case.rows(entry)
+        if case.definition.kind == "result":
+            rows = entry.rows or rows
+        found = judge.answer_problems(answer, case.outputs(entry), rows)
+        if where := judge.difference(answer, second.answers.get(entry.name, {})):
+            found.append(f"two runs differ: {where}")
+        wrong += [f"{entry.name}: {text}" for text in found]
+        seconds = float(calls.get(entry.name, 0.0))
+        report.rows.append(Row(place.label, entry.name, rows, seconds, not found))
+    return wrong
+
+
+def _check_few(case: Case, place: Place, first: Trial, work: Path) -> list[str]:
+    """Fewer rows at a time: the same answers, row by row."""
+    inputs = {
+        entry.name: {
+            key: array[: FEW[number % len(FEW)]] for key, array in case.inputs[entry.name].items()
+        }
+        for number, entry in enumerate(case.definition.sets)
+    }
+    sets, task = case.definition.sets, _task(case, inputs, work / "few")
+    few = trial.run(case.definition, sets, task, case.path, place.engine, work / "run3")
+    if few.outcome.status == "Failed" or few.problem:
+        text = "; ".join(explain.causes(few, case.definition, case.program))
+        return [f"with {', '.join(map(str, FEW))} rows: {text}"]
+    wrong = []
+    for entry in sets:
+        answer = few.answers[entry.name]
+        whole = {key: array[: _rows(answer)] for key, array in first.answers[entry.name].items()}
+        where = judge.difference(answer, whole)
+        if where and (case.contents is not None or judge.gap(answer, whole) > 1e-3):
+            wrong.append(
+                f"{entry.name}: {_rows(answer)} rows alone are answered otherwise: {where}"
+            )
+    return wrong
+
+
+def _rows(answer: Arrays) -> int:
+    return len(next(iter(answer.values())))
+
+
+def _check_reference(
+    report: Report, case: Case, place: Place, first: Trial, work: Path
+) -> list[str]:
+    """Every bit equal to `Model.predict`: on the zip's runtime, and here where it is the same."""
+    if case.contents is None or case.definition.kind != "code":
+        return []
+    sets = case.definition.sets
+    direct = trial.run_reference(
+        case.definition, sets, case.inputs, case.program, case.contents, place,
+        work / "reference", case.limit,
+    )  # fmt: skip
+    versions = first.facts.get("versions")
+    version = versions.get("onnxruntime") if isinstance(versions, dict) else None
+    same = case.here is not None and version == onnxruntime.__version__
+    wrong = []
+    for entry in sets:
+        for what, other in (
+            ("Model.predict on the zip's runtime", direct),
+            ("Model.predict here", case.here if same else None),
+        ):
+            where = other and judge.difference(first.answers[entry.name], other[entry.name])
+            wrong += [f"{entry.name}: it differs from {what}: {where}"] if where else []
+    if wrong:
+        return wrong
+    where = "in a fresh process and here" if same else "in a fresh process"
+    report.add(
+        "ok",
+        f"{place.label}: every bit equal in two runs and to Model.predict {where} "
+        f"(onnxruntime {version})",
+    )
+    if case.here is not None and not same:
+        widest = max(judge.gap(first.answers[e.name], case.here[e.name]) for e in sets)
+        report.add(
+            "ok", f"{place.label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away"
+        )
+    return []
 
 
 def _size(path: Path) -> str:

@@ -1,20 +1,25 @@
-"""`axonnx submission build | check | predict`."""
+"""`axonnx submission`: build, check, predict, score, bundle, upload, status, fetch."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
+from submission import challenges
 from submission.build import Built, build
-from submission.check import Finding, Report, check
+from submission.challenges import Challenge
+from submission.check import check
 from submission.config import load_config
 from submission.errors import ConfigError, SubmissionError
+from submission.findings import Finding, Report
 from submission.predict import predict
 
 MARKS = {
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("axonnx submission", description="CodaBench submissions.")
-    words = parser.add_subparsers(dest="word", required=True, metavar="build | check | predict")
+    words = parser.add_subparsers(dest="word", required=True, metavar="WORD")
 
     word = words.add_parser("build", help="write the zip that a YAML file describes")
     word.add_argument(
@@ -55,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", action="append", default=[], metavar="NAME=DIR", help="artifact of a subject"
     )
     word.add_argument("--output", type=Path, metavar="ZIP", help="where to write it")
+    word.add_argument(
+        "--data", type=Path, metavar="DIR", help="inputs that a result submission is predicted from"
+    )
     word.add_argument(
         "--python",
         action="append",
@@ -71,13 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     word.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the challenge's test files"
     )
-    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for one run")
+    add_running(word)
     word.add_argument(
         "--python",
         action="append",
         default=[],
         metavar="PATH",
-        help="interpreter (path or version) to run it with; repeatable",
+        help="interpreter (path or version) for the engine process; repeatable",
     )
     word.set_defaults(run=_check)
 
@@ -93,12 +101,64 @@ def _parser() -> argparse.ArgumentParser:
     word.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for the predictions"
     )
-    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for the run")
+    add_running(word)
     word.add_argument(
-        "--python", metavar="PATH", help="interpreter (path or version) to run it with"
+        "--python", metavar="PATH", help="interpreter (path or version) for the engine process"
     )
     word.set_defaults(run=_predict)
     return parser
+
+
+def add_running(word: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs a submission in the local worker."""
+    which = word.add_mutually_exclusive_group()
+    which.add_argument(
+        "--challenge", metavar="NAME", help="for a zip that `submission build` did not write"
+    )
+    which.add_argument(
+        "--config", type=Path, metavar="YAML", help="the same, with the challenge's settings"
+    )
+    word.add_argument(
+        "--engine", choices=("process", "docker"), default="process", help="default: process"
+    )
+    word.add_argument("--image", metavar="IMAGE", help="for the engine docker")
+    word.add_argument("--memory", type=_bytes, metavar="SIZE", help="cap, such as 8G")
+    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for each job")
+
+
+def running(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_running` as keyword arguments of `check` and its like."""
+    return {
+        "challenge": _challenge(options),
+        "engine": options.engine,
+        "image": options.image,
+        "memory": options.memory,
+        "time_limit": options.time_limit,
+    }
+
+
+def _challenge(options: argparse.Namespace) -> tuple[Challenge, BaseModel] | None:
+    if options.config is not None:
+        config = load_config(_existing(options.config))
+        return challenges.get(config.challenge), config.settings
+    if options.challenge is None:
+        return None
+    found = challenges.get(options.challenge)
+    try:
+        return found, found.settings()
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors())
+        raise ConfigError(
+            f"--challenge {found.name}: needs {keys}; write them in a YAML file and name it with "
+            "--config"
+        ) from None
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text)
+    if match is None or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 500M or 8G")
+    return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]])
 
 
 def _seconds(text: str) -> float:
@@ -121,7 +181,7 @@ def _build(options: argparse.Namespace) -> int:
         if not (name and equals and folder):
             raise ConfigError(f"--model {pair}: must be NAME=DIR, such as affi=runs/affi/artifact")
         overrides.setdefault("models", {})[name] = Path(folder)
-    for key in ("output", "python", "onnxruntime"):
+    for key in ("output", "python", "onnxruntime", "data"):
         if getattr(options, key) is not None:
             overrides[key] = getattr(options, key)
     config = load_config(_existing(options.config), overrides)
@@ -165,9 +225,9 @@ def _check(options: argparse.Namespace) -> int:
     report = check(
         _existing(options.zip),
         data=options.data,
-        time_limit=options.time_limit,
         pythons=options.python,
         notify=show,
+        **running(options),
     )
     if report.rows:
         console.print(_rows(report))
@@ -180,13 +240,13 @@ def _check(options: argparse.Namespace) -> int:
 
 def _rows(report: Report) -> Table:
     table = Table()
-    for name in ("Python", "set"):
+    for name in ("place", "set"):
         table.add_column(name)
     for name in ("rows", "seconds", "right and equal"):
         table.add_column(name, justify="right")
     for row in report.rows:
         table.add_row(
-            row.python, row.set, str(row.rows), f"{row.seconds:.3f}", "yes" if row.equal else "NO"
+            row.place, row.set, str(row.rows), f"{row.seconds:.3f}", "yes" if row.equal else "NO"
         )
     return table
 
@@ -197,8 +257,8 @@ def _predict(options: argparse.Namespace) -> int:
         _existing(options.zip),
         data=_existing(options.data, folder=True),
         output=options.output,
-        time_limit=options.time_limit,
         python=options.python,
+        **running(options),
         notify=lambda text: console.print(text, soft_wrap=True),
     )
     table = Table("set", "rows")

@@ -4,6 +4,7 @@
     models: {affi: runs/affi/artifact, beignet: runs/beignet/artifact}
     python: ["3.10", "3.11"]
     onnxruntime: null
+    data: null
     output: submission.zip
 
 Relative paths start at the current directory.
@@ -48,6 +49,7 @@ class SubmissionConfig(BaseModel):
     """One submission: challenge, an artifact per subject, the Pythons to carry a runtime for.
 
     `onnxruntime` names one version for every Python; left out, each takes the table's default.
+    `data` is the folder of inputs that a result submission is predicted from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,7 @@ class SubmissionConfig(BaseModel):
     models: dict[Name, Path] = Field(min_length=1)
     python: tuple[Version, ...] = Field(default=("3.10", "3.11"), min_length=1)
     onnxruntime: Version | None = None
+    data: Path | None = None
     output: Path = Path("submission.zip")
 
     @field_validator("settings", mode="before")
@@ -69,7 +72,7 @@ class SubmissionConfig(BaseModel):
 def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> SubmissionConfig:
     """Read `path`, lay `overrides` over its keys, validate.
 
-    `overrides` may hold `models` (merged name by name), `python`, `onnxruntime` and `output`.
+    `overrides` may hold `models` (merged name by name), `python`, `onnxruntime`, `data` and `output`.
     Raises ConfigError with file, line and key.
     """
     try:

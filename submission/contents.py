@@ -8,42 +8,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from artifact.manifest import canonical_json
 from submission import challenges
-from submission.challenges import Challenge, Name, TestSet, plain_file
+from submission.challenges import Challenge, Definition, Name, plain_file
 from submission.errors import ArchiveError, ConfigError
 
 FILE = "submission.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
-class _Runtime(BaseModel):
+class Stored(BaseModel):
+    """An artifact in a zip: its id, and the folder below `artifacts/` that several may share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    folder: Name
+
+
+class Runtime(BaseModel):
+    """A runtime in a zip: versions, and the hash of its files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
     onnxruntime: str
     python: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
     tree_sha256: str
 
 
 # What stands in a zip comes from anyone, and its names become paths here.
-_ARTIFACTS = TypeAdapter(dict[Name, str])
-_RUNTIMES = TypeAdapter(dict[Name, _Runtime])
+_ARTIFACTS = TypeAdapter(dict[Name, Stored])
+_RUNTIMES = TypeAdapter(dict[Name, Runtime])
 ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Challenge and its settings, artifact id per subject, runtime per interpreter tag."""
+    """Challenge and its settings, artifact per subject, runtime per interpreter tag ("cp310")."""
 
     challenge: Challenge
     settings: BaseModel
-    artifacts: Mapping[str, str]
-    runtimes: Mapping[str, Mapping[str, str]]  # "cp310": {"onnxruntime", "python", "tree_sha256"}
+    artifacts: Mapping[str, Stored]
+    runtimes: Mapping[str, Runtime]
 
     @property
-    def sets(self) -> tuple[TestSet, ...]:
-        """The challenge's files, in the order in which they are predicted."""
-        return self.challenge.sets(self.settings, self.artifacts)
+    def definition(self) -> Definition:
+        """The challenge with these settings, for these artifacts."""
+        return self.challenge.define(self.settings, tuple(self.artifacts))
 
     def to_json(self) -> bytes:
         """The file's bytes."""
@@ -52,16 +63,10 @@ class Contents:
                 "schema": SCHEMA,
                 "challenge": self.challenge.name,
                 "settings": self.settings.model_dump(mode="json"),
-                "artifacts": dict(self.artifacts),
-                "runtimes": {abi: dict(facts) for abi, facts in self.runtimes.items()},
-                **plan(self.challenge, self.sets),
+                "artifacts": {name: entry.model_dump() for name, entry in self.artifacts.items()},
+                "runtimes": {abi: entry.model_dump() for abi, entry in self.runtimes.items()},
             }
         )
-
-
-def plan(challenge: Challenge, sets: tuple[TestSet, ...]) -> dict[str, Any]:
-    """The part that a driver of the submission needs: how to call it, and with which files."""
-    return {"call": challenge.call, "sets": [vars(entry) for entry in sets]}
 
 
 def read(folder: Path) -> Contents:
@@ -74,13 +79,13 @@ def read(folder: Path) -> Contents:
     if not path.is_file():
         raise ArchiveError(f"holds no {FILE}, so its challenge is not known; {rebuild}")
     try:
-        value = json.loads(path.read_bytes())
+        value: Any = json.loads(path.read_bytes())
         challenge = challenges.get(value["challenge"])
         found = Contents(
             challenge,
             challenge.settings.model_validate(value["settings"]),
             _ARTIFACTS.validate_python(value["artifacts"]),
-            {abi: dict(r) for abi, r in _RUNTIMES.validate_python(value["runtimes"]).items()},
+            _RUNTIMES.validate_python(value["runtimes"]),
         )
         _refuse_strangers(found)
         written = found.to_json()
@@ -93,9 +98,9 @@ def read(folder: Path) -> Contents:
 
 def _refuse_strangers(found: Contents) -> None:
     """Raise ValueError where an artifact is missing, or a file lies outside its folder."""
-    subjects = found.challenge.subjects(found.settings, found.artifacts)
-    if set(subjects) != set(found.artifacts):
-        raise ValueError(f"the challenge has the subjects {', '.join(subjects)}")
-    for entry in found.sets:
-        plain_file(entry.input)
-        plain_file(entry.output)
+    definition = found.definition
+    if set(definition.subjects) != set(found.artifacts):
+        raise ValueError(f"the challenge has the subjects {', '.join(definition.subjects)}")
+    for entry in definition.sets:
+        for name in (entry.input, entry.output, entry.reference):
+            plain_file(name)

@@ -6,29 +6,32 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from artifact import Manifest
-from artifact.arrays import Array
-from submission.challenges import RowShapes
+from submission.challenges import Array, Arrays, Tensor
 
 
-def answer_problems(
-    answer: Mapping[str, Array], manifest: Manifest, shapes: RowShapes, rows: int
-) -> list[str]:
-    """What is wrong with the names, shapes, dtypes and values of one answer; empty when right."""
-    specs = {spec.name: spec for spec in manifest.outputs}
-    if set(answer) != set(specs):
-        return [f"gives {', '.join(sorted(answer))}; must give {', '.join(sorted(specs))}"]
+def answer_problems(answer: Arrays, wanted: Mapping[str, Tensor] | None, rows: int) -> list[str]:
+    """What is wrong with the names, shapes, dtypes and values of one answer; empty when right.
+
+    Without `wanted`, names, dtypes and the shapes of rows may be anything.
+    """
+    if wanted is None:
+        wanted = {
+            name: Tensor(str(array.dtype), (None,) * (array.ndim - 1))
+            for name, array in answer.items()
+        }
+    if set(answer) != set(wanted):
+        return [f"gives {', '.join(sorted(answer))}; must give {', '.join(sorted(wanted))}"]
     found = []
     for name, array in answer.items():
-        wanted = (rows, *shapes[name])
-        fits = array.ndim == len(wanted) and all(
-            want in (None, got) for want, got in zip(wanted, array.shape, strict=True)
+        shape = (rows, *wanted[name].shape)
+        fits = array.ndim == len(shape) and all(
+            want in (None, got) for want, got in zip(shape, array.shape, strict=True)
         )
         if not fits:
-            text = ", ".join("any" if size is None else str(size) for size in wanted)
+            text = ", ".join("any" if size is None else str(size) for size in shape)
             found.append(f"{name} has shape {array.shape}; must be ({text})")
-        if str(array.dtype) != specs[name].dtype:
-            found.append(f"{name} is {array.dtype}; must be {specs[name].dtype}")
+        if str(array.dtype) != wanted[name].dtype:
+            found.append(f"{name} is {array.dtype}; must be {wanted[name].dtype}")
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             bad = int(np.count_nonzero(~np.isfinite(array)))
             row = int(np.argwhere(~np.isfinite(array))[0][0]) if array.ndim else 0
@@ -36,7 +39,7 @@ def answer_problems(
     return found
 
 
-def difference(one: Mapping[str, Array], other: Mapping[str, Array]) -> str | None:
+def difference(one: Arrays, other: Arrays) -> str | None:
     """Where two answers differ first, or None when every bit agrees."""
     if set(one) != set(other):
         return f"names {sorted(one)} and {sorted(other)}"
@@ -55,7 +58,7 @@ def difference(one: Mapping[str, Array], other: Mapping[str, Array]) -> str | No
     return None
 
 
-def gap(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+def gap(one: Arrays, other: Arrays) -> float:
     """Largest absolute difference between two answers of one shape."""
     return max(
         float(np.abs(one[n].astype(np.float64) - other[n].astype(np.float64)).max(initial=0.0))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import BaseModel
+
 import artifact
-from artifact.arrays import encode_npz
 from artifact.bundle import write_file
-from submission import archive, contents, judge, trial
-from submission.challenges import to_file
+from submission import archive, explain, judge, predictions, trial
+from submission.challenges import Array, Challenge, Definition, Tensor, TestSet
+from submission.check import stated_definition
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError, RunError
-from submission.sandbox import Interpreter
+from submission.programs import write_task
+from submission.trial import EngineName, Place
 
 
 @dataclass(frozen=True)
@@ -31,51 +34,95 @@ def predict(
     *,
     data: Path,
     output: Path,
+    challenge: tuple[Challenge, BaseModel] | None = None,
     time_limit: float | None = None,
+    engine: EngineName = "process",
     python: str | None = None,
+    image: str | None = None,
+    memory: int | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> list[Predicted]:
     """Run the submission on the challenge's files in `data` and write its predictions to `output`.
 
-    It runs in the sandbox of `check`, with the Python of the challenge's image where there is one.
-    Nothing is written unless every answer has the right shape, dtype and finite values.
+    It runs in the prediction job of `check`, with the Python of the challenge's image where there
+    is one. Nothing is written unless every answer has the right shape, dtype and finite values.
     Raises ArchiveError, ConfigError, RunError.
     """
-    if found := archive.problems(path):
+    if found := archive.problems(path, ()):
         raise ArchiveError(f"{path}: {'; '.join(found)}")
     with tempfile.TemporaryDirectory(prefix="axonnx-predict-") as name:
         work = Path(name)
-        program = trial.unpack(path, work / "program")
-        stated = contents.read(program)
-        sets, absent = trial.data_sets(stated, data)
+        program = trial.unpack(path, work / "unpacked")
+        stated, definition = stated_definition(program, challenge)
+        if definition.kind == "result":
+            raise ConfigError(f"{path}: holds predictions already; `axonnx submission score` it")
+        definition, absent = present(definition, data)
         for file in absent:
             notify(f"skipped: {data} holds no {file}")
-        interpreter = _interpreter(stated, python)
-        notify(f"running with Python {interpreter.version}")
-        limit = time_limit or stated.challenge.time_limit
-        run = trial.run_submission(program, stated, interpreter, sets, work / "run", limit)
-        files = {}
-        for entry in sets:
-            manifest = artifact.read(program / "artifacts" / entry.subject).manifest
-            _, shapes = stated.challenge.row_shapes(stated.settings, entry.subject, manifest)
-            inputs = trial.read_arrays(
-                stated, Path(entry.input), [spec.name for spec in manifest.inputs]
+        place = _place(definition, stated, engine, python, image, memory)
+        notify(f"running with {place.label}")
+        inputs = {e.name: predictions.read_arrays(data / e.input) for e in definition.sets}
+        none: dict[str, dict[str, Array]] = {entry.name: {} for entry in definition.sets}
+        task = write_task(definition, definition.sets, inputs, none, work / "task", time_limit)
+        # There are no answers here, so the scoring job fails; its outcome is of no interest.
+        run = trial.run(definition, definition.sets, task, path, place.engine, work / "run")
+        if run.problem:
+            raise RunError("\n  ".join(explain.causes(run, definition, program)))
+        rows = {entry: len(next(iter(inputs[entry.name].values()))) for entry in definition.sets}
+        wrong = [
+            f"{entry.name}: {text}"
+            for entry in definition.sets
+            for text in judge.answer_problems(
+                run.answers[entry.name], _outputs(definition, entry, stated, program), rows[entry]
             )
-            rows, answer = len(next(iter(inputs.values()))), run.answers[entry.name]
-            if found := judge.answer_problems(answer, manifest, shapes, rows):
-                raise RunError(f"{entry.name}: {'; '.join(found)}")
-            files[entry] = (encode_npz(to_file(stated.challenge.call, answer)), rows)
+        ]
+        if wrong:
+            raise RunError("; ".join(wrong))
+        files = predictions.encode(definition, run.answers)
     return [
-        Predicted(entry.name, write_file(output / entry.output, content), rows)
-        for entry, (content, rows) in files.items()
+        Predicted(entry.name, write_file(output / entry.output, files[entry.output]), rows[entry])
+        for entry in definition.sets
     ]
 
 
-def _interpreter(stated: Contents, python: str | None) -> Interpreter:
-    """The wanted interpreter, else that of the image, else any the zip has a runtime for."""
-    wanted: Sequence[str] = [python] if python else []
-    found, _ = trial.interpreters(stated, wanted)
+def present(definition: Definition, data: Path) -> tuple[Definition, list[str]]:
+    """The challenge with those sets whose input lies in `data`, and the names that do not.
+
+    Raises ConfigError where the folder holds none of them.
+    """
+    found = tuple(e for e in definition.sets if (data / e.input).is_file())
+    absent = [e.input for e in definition.sets if e not in found]
     if not found:
-        versions = ", ".join(facts["python"] for facts in stated.runtimes.values())
-        raise ConfigError(f"no interpreter for this zip here; it runs on Python {versions}")
-    return next((i for i in found if i.version == stated.challenge.image_python), found[0])
+        raise ConfigError(f"{data}: holds none of {', '.join(absent)}")
+    return replace(definition, sets=found), absent
+
+
+def _outputs(
+    definition: Definition, entry: TestSet, stated: Contents | None, program: Path
+) -> Mapping[str, Tensor] | None:
+    manifest = None
+    if stated is not None and definition.kind == "code":
+        folder = program / "artifacts" / stated.artifacts[entry.subject].folder
+        manifest = artifact.read(folder).manifest
+    contract = definition.contract(entry.subject, manifest)
+    return contract.outputs if contract else None
+
+
+def _place(
+    definition: Definition,
+    stated: Contents | None,
+    engine: EngineName,
+    python: str | None,
+    image: str | None,
+    memory: int | None,
+) -> Place:
+    """The wanted interpreter, else that of the image, else any the zip has a runtime for."""
+    pythons = [python] if python else []
+    found, missing = trial.places(
+        definition, stated, engine, pythons=pythons, image=image, memory=memory
+    )
+    if not found:
+        raise ConfigError(
+            f"no interpreter for this zip here; it runs on Python {', '.join(missing)}"
+        )
+    return next((place for place in found if place.python == definition.image.python), found[0])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from artifact import Bundle, TensorSpec
+from artifact import Bundle
 from artifact.arrays import decode_npz
-from submission.challenges import Array, Challenge
+from submission.challenges import ARRAY_KEY, Array, Arrays, Contract, Definition, Tensor
+from submission.errors import ConfigError
 
 EXTREMES = (0.0, 1.0, -1e3, 1e4, 1e-30, -1e6)
 BATCHES = (1, 2, 7)
@@ -18,64 +18,89 @@ BATCHES = (1, 2, 7)
 
 @dataclass(frozen=True)
 class Probe:
-    """One call: what it is called in the report, and the arrays by input name."""
+    """One call: what it is called in the report, and the arrays by their keys in a file."""
 
     name: str
-    arrays: Mapping[str, Array]
+    arrays: Arrays
 
 
-def golden_inputs(bundle: Bundle) -> dict[str, Array]:
-    """The golden rows' inputs by name, batch first."""
-    stored = decode_npz(bundle.files["golden.npz"])
-    return {spec.name: stored[f"input.{spec.name}"] for spec in bundle.manifest.inputs}
+def probes(definition: Definition, subject: str, bundle: Bundle | None) -> list[Probe]:
+    """Golden rows (where they have the challenge's size), then 1, 2 and 7 made-up rows, extremes.
 
-
-def probes(challenge: Challenge, settings: Any, subject: str, bundle: Bundle) -> list[Probe]:
-    """Golden rows (where they have the challenge's size), then 1, 2 and 7 made-up rows."""
-    golden = golden_inputs(bundle)
-    wanted, _ = challenge.row_shapes(settings, subject, bundle.manifest)
-    shapes = {name: _filled(wanted[name], golden[name].shape[1:]) for name in wanted}
+    Without an artifact the challenge's own contract says the sizes. Raises ConfigError where it
+    has none.
+    """
+    contract = definition.contract(subject, bundle.manifest if bundle else None)
+    if contract is None:
+        raise ConfigError(
+            f"{subject}: sizes of the inputs are not known without an artifact; this challenge "
+            "checks zips that `axonnx submission build` wrote"
+        )
+    golden = _golden(bundle, contract) if bundle else {}
+    shapes = {key: _filled(tensor, golden.get(key)) for key, tensor in contract.inputs.items()}
     found = []
-    if all(golden[name].shape[1:] == shapes[name] for name in golden):
+    if golden and all(golden[key].shape[1:] == shapes[key] for key in shapes):
         found.append(Probe("golden", golden))
     generator = np.random.default_rng(0)
     for rows in BATCHES:
         arrays = {
-            spec.name: _noise(spec, golden[spec.name], (rows, *shapes[spec.name]), generator)
-            for spec in bundle.manifest.inputs
+            key: _noise(tensor, golden.get(key), (rows, *shapes[key]), generator)
+            for key, tensor in contract.inputs.items()
         }
-        found.append(Probe(f"random{rows}", challenge.mask(settings, arrays)))
+        found.append(Probe(f"random{rows}", definition.mask(arrays)))
     arrays = {
-        spec.name: _extreme(spec, golden[spec.name], shapes[spec.name], generator)
-        for spec in bundle.manifest.inputs
+        key: _extreme(tensor, golden.get(key), shapes[key], generator)
+        for key, tensor in contract.inputs.items()
     }
-    return [*found, Probe("extreme", challenge.mask(settings, arrays))]
+    return [*found, Probe("extreme", definition.mask(arrays))]
 
 
-def _filled(wanted: tuple[int | None, ...], seen: tuple[int, ...]) -> tuple[int, ...]:
+def _golden(bundle: Bundle, contract: Contract) -> dict[str, Array]:
+    """The golden rows under the keys of the challenge's files; empty where they do not fit."""
+    stored = decode_npz(bundle.files["golden.npz"])
+    inputs = {spec.name: stored[f"input.{spec.name}"] for spec in bundle.manifest.inputs}
+    keys: Mapping[str, str] = {name: name for name in inputs}
+    if set(contract.inputs) == {ARRAY_KEY} and len(inputs) == 1:
+        keys = dict.fromkeys(inputs, ARRAY_KEY)
+    found = {keys[name]: array for name, array in inputs.items()}
+    fits = set(found) == set(contract.inputs) and all(
+        array.ndim == len(contract.inputs[key].shape) + 1 for key, array in found.items()
+    )
+    return found if fits else {}
+
+
+def _filled(tensor: Tensor, golden: Array | None) -> tuple[int, ...]:
     """Sizes of a row; those that may vary are taken from the golden rows."""
-    return tuple(have if want is None else want for want, have in zip(wanted, seen, strict=True))
+    seen = golden.shape[1:] if golden is not None else (4,) * len(tensor.shape)
+    return tuple(
+        have if want is None else want for want, have in zip(tensor.shape, seen, strict=True)
+    )
 
 
 def _noise(
-    spec: TensorSpec, golden: Array, shape: tuple[int, ...], generator: np.random.Generator
+    tensor: Tensor,
+    golden: Array | None,
+    shape: tuple[int, ...],
+    generator: np.random.Generator,
 ) -> Array:
     """Values of the golden rows' size; whole numbers and booleans are drawn from them."""
-    if not spec.dtype.startswith("float"):
-        return generator.choice(golden.ravel(), shape).astype(spec.dtype)
-    finite = golden[np.isfinite(golden)].astype(np.float64)
+    seen = np.zeros(0) if golden is None else golden
+    if not tensor.dtype.startswith("float"):
+        values = seen.ravel() if seen.size else np.arange(2)
+        return generator.choice(values, shape).astype(tensor.dtype)
+    finite = seen[np.isfinite(seen)].astype(np.float64)
     mean, spread = (float(finite.mean()), float(finite.std())) if finite.size else (0.0, 1.0)
-    return generator.normal(mean, spread or 1.0, shape).astype(spec.dtype)
+    return generator.normal(mean, spread or 1.0, shape).astype(tensor.dtype)
 
 
 def _extreme(
-    spec: TensorSpec, golden: Array, row: tuple[int, ...], generator: np.random.Generator
+    tensor: Tensor, golden: Array | None, row: tuple[int, ...], generator: np.random.Generator
 ) -> Array:
     """Constant rows, one for each of EXTREMES, and one that alternates between ±1e5."""
     shape = (len(EXTREMES) + 1, *row)
-    if not spec.dtype.startswith("float"):
-        return _noise(spec, golden, shape, generator)
-    array = np.empty(shape, spec.dtype)
+    if not tensor.dtype.startswith("float"):
+        return _noise(tensor, golden, shape, generator)
+    array = np.empty(shape, tensor.dtype)
     for place, value in enumerate(EXTREMES):
         array[place] = value
     array[-1] = 1e5 * (-1.0) ** np.arange(array[-1].size).reshape(row)

@@ -1,37 +1,64 @@
-"""One run of an unpacked submission: laid out as on CodaBench, sandboxed, its answers read."""
+"""One run of a submission under the platform's rules, and what it left: scores, answers, facts."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import artifact
-from artifact.arrays import Array, decode_npz
-from artifact.errors import ArtifactError
-from submission import sandbox
-from submission.challenges import TestSet, from_file
-from submission.contents import Contents, plan
+from artifact.arrays import encode_npz
+from submission import predictions, sandbox
+from submission.challenges import Arrays, Definition, TestSet
+from submission.contents import Contents
+from submission.engines import DockerEngine, Engine, Mount, ProcessEngine
 from submission.errors import ConfigError, RunError
-from submission.sandbox import Interpreter
+from submission.worker import Outcome, Task, run_task
 
-MAX_FILE_BYTES = 8 << 30
-Answers = dict[str, dict[str, Array]]  # set name -> output name -> array
+EngineName = Literal["docker", "process"]
+Answers = Mapping[str, Arrays]  # set name -> arrays by their keys in a file
+MAX_FACTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a submission is run: what to call it in a report, the engine, its Python if known."""
+
+    label: str
+    engine: Engine
+    python: str | None
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds of the whole process, what it says of itself, its answers."""
+    """What one run left: the platform's outcome, what ingestion noted, the predictions.
 
-    seconds: float
-    report: Mapping[str, Any]
+    `problem` is why the predictions cannot be read, "" when they can.
+    """
+
+    outcome: Outcome
+    facts: Mapping[str, Any]
     answers: Answers
+    problem: str
+
+    @property
+    def seconds(self) -> float:
+        """Of the slowest container of the prediction job; 0 where nothing ran."""
+        runs = self.outcome.prediction.runs if self.outcome.prediction else ()
+        return max((run.seconds for run in runs), default=0.0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest memory of a container of the prediction job; 0 where it is not known."""
+        runs = self.outcome.prediction.runs if self.outcome.prediction else ()
+        return max((run.peak_bytes or 0 for run in runs), default=0)
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -41,125 +68,128 @@ def unpack(path: Path, folder: Path) -> Path:
     return folder
 
 
-def interpreters(contents: Contents, wanted: Sequence[str]) -> tuple[list[Interpreter], list[str]]:
-    """Environments to run in, and the versions for which no interpreter was found.
+def places(
+    definition: Definition,
+    contents: Contents | None,
+    engine: EngineName,
+    *,
+    pythons: Sequence[str] = (),
+    image: str | None = None,
+    memory: int | None = None,
+) -> tuple[list[Place], list[str]]:
+    """Where to run a submission, and the Python versions for which nothing was found.
 
-    `wanted` holds paths or versions; empty, it is every Python that the zip has a runtime for. An
-    interpreter that is named twice is there once.
-    Raises ConfigError when a wanted one cannot be had.
+    With the engine "process" that is every interpreter in `pythons` (paths or versions); left out,
+    each one that the zip has a runtime for. Raises ConfigError when a wanted one cannot be had.
     """
+    if engine == "docker":
+        chosen = image or f"axonnx-codabench:{definition.image.name or 'latest'}"
+        return [Place(f"docker {chosen}", DockerEngine(chosen, memory), None)], []
+    carried = [entry.python for entry in contents.runtimes.values()] if contents else []
+    default = carried or [definition.image.python or f"{sys.version_info[0]}.{sys.version_info[1]}"]
     found, missing = [], []
-    for name in wanted or [facts["python"] for facts in contents.runtimes.values()]:
-        is_path = os.sep in name
-        python = Path(name) if is_path else sandbox.find_python(name)
+    for name in pythons or default:
+        python = Path(name) if os.sep in name else sandbox.find_python(name)
         if python is not None:
-            found.append(sandbox.environment(python))
-        elif wanted:
+            found.append(sandbox.environment(python, definition.image.packages))
+        elif pythons:
             raise ConfigError(f"--python {name}: no such interpreter here")
         else:
             missing.append(name)
-    return list(dict.fromkeys(found)), missing
+    return [
+        Place(f"Python {entry.version}", ProcessEngine(entry, memory), entry.version)
+        for entry in dict.fromkeys(found)
+    ], missing
 
 
-def data_sets(contents: Contents, folder: Path) -> tuple[list[TestSet], list[str]]:
-    """The challenge's files in `folder`, inputs as absolute paths, and the names not there.
-
-    Raises ConfigError where the folder holds none of them.
-    """
-    present, absent = [], []
-    for entry in contents.sets:
-        path = folder.resolve() / entry.input
-        if path.is_file():
-            present.append(TestSet(entry.name, entry.subject, str(path), entry.output))
-        else:
-            absent.append(entry.input)
-    if not present:
-        raise ConfigError(f"{folder}: holds none of {', '.join(absent)}")
-    return present, absent
-
-
-def read_arrays(contents: Contents, path: Path, names: Sequence[str]) -> dict[str, Array]:
-    """Arrays of one of the challenge's files under `names`; raises RunError naming the file."""
-    try:
-        arrays = decode_npz(path.read_bytes(), max_bytes=MAX_FILE_BYTES)
-        return from_file(contents.challenge.call, arrays, names)
-    except (ArtifactError, OSError) as error:
-        raise RunError(f"{path.name}: {error}") from None
-    except KeyError as error:
-        raise RunError(f"{path.name}: holds no array {error}") from None
-
-
-def run_submission(
-    program: Path,
-    contents: Contents,
-    interpreter: Interpreter,
+def run(
+    definition: Definition,
     sets: Sequence[TestSet],
+    task: Task,
+    submission: Path,
+    engine: Engine,
     work: Path,
-    limit: float,
 ) -> Trial:
-    """Run the submission on `sets` in a fresh folder `work`; raises RunError when it fails."""
-    ingested, output = work / "ingested_program", work / "output"
-    shutil.copytree(program, ingested)
-    shutil.copytree(program, output)
-    inputs = work / "input_data"
-    inputs.mkdir()
-    words = [str(ingested), str(inputs), str(output)]
-    words += [str(_write_plan(contents, sets, work)), str(work / "report.json")]
-    script = _script("drive.py.template", work)
-    seconds = sandbox.run(interpreter, script, *words, folder=work, limit=limit)
-    if not (work / "report.json").is_file():
-        raise RunError("ended before every set was predicted: does model.py call exit()?")
-    report = json.loads((work / "report.json").read_text("utf-8"))
-    return Trial(seconds, report, _answers(program, contents, sets, output))
+    """Run the zip `submission` through both jobs of `task` in the fresh folder `work`."""
+    outcome = run_task(task, submission, engine, work)
+    if outcome.prediction is None:
+        return Trial(outcome, {}, {}, outcome.details)
+    output = outcome.prediction.output
+    try:
+        return Trial(outcome, _facts(output), predictions.read(definition, sets, output), "")
+    except RunError as error:
+        return Trial(outcome, _facts(output), {}, str(error))
+
+
+def _facts(output: Path) -> Mapping[str, Any]:
+    """`ingestion.json`, which a submission may have overwritten; empty where it is none."""
+    path = output / "ingestion.json"
+    try:
+        if path.is_symlink() or path.stat().st_size > MAX_FACTS:
+            return {}
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def run_reference(
+    definition: Definition,
+    sets: Sequence[TestSet],
+    inputs: Mapping[str, Arrays],
     program: Path,
     contents: Contents,
-    interpreter: Interpreter,
-    sets: Sequence[TestSet],
+    place: Place,
     work: Path,
     limit: float,
 ) -> Answers:
-    """What the artifacts answer through this installation's `artifact` and the zip's runtime."""
-    package = work / "package"
-    shutil.copytree(
-        Path(artifact.__file__).parent,
-        package / "artifact",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    output = work / "output"
-    output.mkdir()
-    abi = "cp" + interpreter.version.replace(".", "")
-    paths = os.pathsep.join([str(package), str(program / "vendor" / abi)])
-    words = [paths, str(program / "artifacts"), str(work), str(output)]
-    words.append(str(_write_plan(contents, sets, work)))
-    script = _script("reference.py.template", work)
-    sandbox.run(interpreter, script, *words, folder=work, limit=limit)
-    return _answers(program, contents, sets, output)
+    """What the zip's artifacts answer through this installation's `artifact`, without its entry.
 
-
-def _write_plan(contents: Contents, sets: Sequence[TestSet], work: Path) -> Path:
-    path = work / "plan.json"
-    path.write_text(json.dumps(plan(contents.challenge, tuple(sets))), "utf-8")
-    return path
-
-
-def _script(name: str, work: Path) -> Path:
-    path = work / name.removesuffix(".template")
-    path.write_bytes(resources.files("submission").joinpath("templates", name).read_bytes())
-    return path
-
-
-def _answers(program: Path, contents: Contents, sets: Sequence[TestSet], output: Path) -> Answers:
+    `program` is the unpacked zip, whose runtime is used. Raises RunError when that fails.
+    """
+    folders = {name: work / name for name in ("program", "input", "output")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    package = Path(artifact.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, folders["program"] / "artifact", ignore=ignored)
     manifests = {
-        name: artifact.read(program / "artifacts" / name).manifest for name in contents.artifacts
+        name: artifact.read(program / "artifacts" / entry.folder).manifest
+        for name, entry in contents.artifacts.items()
     }
-    return {
-        entry.name: read_arrays(
-            contents,
-            output / entry.output,
-            [spec.name for spec in manifests[entry.subject].outputs],
-        )
-        for entry in sets
-    }
+    for entry in sets:
+        arrays = definition.to_model(inputs[entry.name], manifests[entry.subject])
+        (folders["input"] / f"{entry.name}.npz").write_bytes(encode_npz(arrays))
+    plan = [[entry.name, contents.artifacts[entry.subject].folder] for entry in sets]
+    (folders["program"] / "plan.json").write_text(json.dumps(plan), "utf-8")
+    text = resources.files("submission").joinpath("templates", "reference.py.template")
+    (folders["program"] / "reference.py").write_bytes(text.read_bytes())
+    _finish(place, folders, program, work, limit)
+    answers = {}
+    for entry in sets:
+        answer = predictions.read_arrays(folders["output"] / f"{entry.name}.npz")
+        answers[entry.name] = definition.from_model(answer, manifests[entry.subject])
+    return answers
+
+
+def _finish(
+    place: Place, folders: Mapping[str, Path], program: Path, work: Path, limit: float
+) -> None:
+    mounts = [
+        Mount(folders["program"], "/app/program", False),
+        Mount(folders["input"], "/app/input_data", False),
+        Mount(folders["output"], "/app/output", True),
+        Mount(program, "/app/ingested_program", False),
+    ]
+    errors = work / "stderr.txt"
+    words = ["python3", "/app/program/reference.py", "/app/program", "/app/ingested_program"]
+    words += ["/app/input_data", "/app/output"]
+    running = place.engine.start(words, mounts, work / "stdout.txt", errors)
+    try:
+        status = running.wait(limit)
+    finally:
+        running.kill()
+    if status != 0:
+        end = "ran out of time" if status is None else f"ended with status {status}"
+        text = errors.read_text("utf-8", errors="replace")[-3000:]
+        raise RunError(f"the zip's artifacts alone: {end}:\n{text}")

@@ -6,35 +6,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifact import Manifest, TensorSpec
-from submission.challenges import Arrays, Challenge, FileName, Name, RowShapes, TestSet
+from artifact import Manifest
+from submission.challenges import (
+    ARRAY_KEY,
+    Arrays,
+    Challenge,
+    Column,
+    Contract,
+    Definition,
+    FileName,
+    Image,
+    Limits,
+    Name,
+    Tensor,
+    TestSet,
+    compare_tensors,
+    subjects_of,
+    template,
+)
+from submission.rules import forecast_error
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+IMAGE = Image("ytchou97/hdr-image", "3.10", ("numpy==2.2.6",))
+WHITELIST = (
+    *("pytorch", "tensorflow", "numpy", "scikit-learn", "keras", "torch", "open-clip-torch"),
+    *("torchvision", "transformers", "pandas", "Pillow", "scipy", "tqdm", "pyarrow", "duckdb"),
+    *("matplotlib", "xgboost", "nflows", "lightgbm", "seaborn", "iminuit", "timm", "torchaudio"),
+    *("catboost", "plotly", "netCDF4", "xarray", "PyWavelets", "opencv-python-headless"),
+    *("albumentations", "ultralytics"),
+)
 
 
 class DataFile(BaseModel):
-    """A test set: its file in the challenge's input folder, and whose recording it is."""
+    """A test set: its file in the input folder, whose recording it is, how many windows it has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     file: FileName
     subject: str
+    rows: Count | None = None
 
 
 PUBLISHED = {
-    "affi": DataFile(file="test_data_affi_masked.npz", subject="affi"),
-    "affi_private": DataFile(file="test_data_affi_2024-03-20_private_masked.npz", subject="affi"),
-    "beignet": DataFile(file="test_data_beignet_masked.npz", subject="beignet"),
+    "affi": DataFile(file="test_data_affi_masked.npz", subject="affi", rows=122),
+    "affi_private": DataFile(
+        file="test_data_affi_2024-03-20_private_masked.npz", subject="affi", rows=162
+    ),
+    "beignet": DataFile(file="test_data_beignet_masked.npz", subject="beignet", rows=87),
     "beignet_private_1": DataFile(
-        file="test_data_beignet_2022-06-01_private_masked.npz", subject="beignet"
+        file="test_data_beignet_2022-06-01_private_masked.npz", subject="beignet", rows=82
     ),
     "beignet_private_2": DataFile(
-        file="test_data_beignet_2022-06-02_private_masked.npz", subject="beignet"
+        file="test_data_beignet_2022-06-02_private_masked.npz", subject="beignet", rows=76
     ),
 }
 
@@ -53,6 +80,8 @@ class Settings(BaseModel):
     def _agree(self) -> Self:
         if not self.channels:
             raise ValueError("channels: is empty; give each subject its channel count")
+        if self.observed >= self.steps:
+            raise ValueError(f"observed: {self.observed} of {self.steps} steps; none is forecast")
         for name, entry in (self.data or {}).items():
             if entry.subject not in self.channels:
                 known = ", ".join(self.channels)
@@ -60,11 +89,7 @@ class Settings(BaseModel):
         return self
 
 
-def _subjects(settings: Settings, models: Iterable[str]) -> tuple[str, ...]:
-    return tuple(settings.channels)
-
-
-def _sets(settings: Settings, subjects: Iterable[str]) -> tuple[TestSet, ...]:
+def _sets(settings: Settings) -> tuple[TestSet, ...]:
     files = settings.data
     if files is None and set(settings.channels) == {"affi", "beignet"}:
         files = PUBLISHED
@@ -74,60 +99,64 @@ def _sets(settings: Settings, subjects: Iterable[str]) -> tuple[TestSet, ...]:
             for name in settings.channels
         }
     return tuple(
-        TestSet(name, entry.subject, entry.file, f"test_{name}.predictions.npz")
+        TestSet(
+            name,
+            entry.subject,
+            entry.file,
+            f"test_{name}.predictions.npz",
+            entry.file.replace("_masked", ""),
+            entry.rows,
+        )
         for name, entry in files.items()
     )
 
 
-def _problems(settings: Settings, subject: str, manifest: Manifest) -> list[str]:
-    row_in = (settings.steps, settings.channels[subject], settings.features)
-    return _compare("input", manifest.inputs, row_in) + _compare(
-        "output", manifest.outputs, row_in[:2]
+def _define(settings: Settings, models: tuple[str, ...]) -> Definition:
+    sets = _sets(settings)
+    subjects = tuple(settings.channels)
+    if models:
+        subjects_of(models, subjects, CHALLENGE.name)
+
+    def contract(subject: str, manifest: Manifest | None) -> Contract:
+        row = (settings.steps, settings.channels[subject], settings.features)
+        return Contract(
+            {ARRAY_KEY: Tensor("float32", row)}, {ARRAY_KEY: Tensor("float32", row[:2])}
+        )
+
+    def problems(subject: str, manifest: Manifest) -> list[str]:
+        wanted = contract(subject, None)
+        return [
+            *compare_tensors("input", manifest, wanted.inputs[ARRAY_KEY]),
+            *compare_tensors("output", manifest, wanted.outputs[ARRAY_KEY]),
+        ]
+
+    def mask(arrays: Arrays) -> Arrays:
+        """Repeat the last observed step, as the challenge's files do."""
+        masked = {name: np.array(array) for name, array in arrays.items()}
+        for array in masked.values():
+            array[:, settings.observed :] = array[:, settings.observed - 1 : settings.observed]
+        return masked
+
+    return Definition(
+        kind="code",
+        entry="model.py",
+        subjects=subjects,
+        sets=sets,
+        columns=(
+            *(Column(f"MSE_{entry.name}", f"MSE {entry.name}", precision=2) for entry in sets),
+            Column("total_MSR", "total MSE", precision=2),
+        ),
+        rule=forecast_error,
+        options={"observed": settings.observed, "sets": [entry.name for entry in sets]},
+        contract=contract,
+        image=IMAGE,
+        limits=Limits(),  # the challenge's own are not published: the platform's defaults
+        template=template("neural_forecasting.py"),
+        ingestion=template("ingestion_model.py"),
+        whitelist=WHITELIST,
+        problems=problems,
+        mask=mask,
     )
 
 
-def _compare(role: str, specs: tuple[TensorSpec, ...], row: tuple[int, ...]) -> list[str]:
-    """What is wrong with the one tensor of a role, in words; empty when it fits."""
-    if len(specs) != 1:
-        found = ", ".join(spec.name for spec in specs)
-        return [f"has the {role}s {found}; the challenge has one {role}"]
-    spec, wanted = specs[0], ", ".join(map(str, row))
-    sizes = spec.shape[1:]
-    fits = len(sizes) == len(row) and all(
-        size in (None, want) for size, want in zip(sizes, row, strict=False)
-    )
-    problems = [] if fits else [f"{role} {spec.name} is {spec.layout}, not (batch, {wanted})"]
-    if spec.dtype != "float32":
-        problems.append(f"{role} {spec.name} is {spec.dtype}, not float32")
-    return problems
-
-
-def _row_shapes(
-    settings: Settings, subject: str, manifest: Manifest
-) -> tuple[RowShapes, RowShapes]:
-    row = (settings.steps, settings.channels[subject], settings.features)
-    return {manifest.inputs[0].name: row}, {manifest.outputs[0].name: row[:2]}
-
-
-def _mask(settings: Settings, arrays: Arrays) -> Arrays:
-    """Repeat the last observed step, as the challenge's files do."""
-    masked = {name: np.array(array) for name, array in arrays.items()}
-    for array in masked.values():
-        array[:, settings.observed :] = array[:, settings.observed - 1 : settings.observed]
-    return masked
-
-
-CHALLENGE = Challenge(
-    name="neural_forecasting",
-    title="HDR year 2, Neural Forecasting",
-    template="neural_forecasting.py.template",
-    call="array",
-    time_limit=600.0,
-    image_python="3.10",
-    settings=Settings,
-    subjects=_subjects,
-    sets=_sets,
-    problems=_problems,
-    row_shapes=_row_shapes,
-    mask=_mask,
-)
+CHALLENGE = Challenge("neural_forecasting", "HDR year 2, Neural Forecasting", Settings, _define)

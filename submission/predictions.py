@@ -1,0 +1,74 @@
+"""Files of arrays as challenges lay them out: inputs, answers and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact.arrays import Array, decode_npz, encode_npz
+from artifact.errors import ArtifactError
+from submission import pickled
+from submission.challenges import ARRAY_KEY, Arrays, Definition, TestSet
+from submission.errors import RunError
+
+MAX_FILE_BYTES = 8 << 30
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Arrays of an `.npz` by name; raises RunError naming the file."""
+    try:
+        return dict(decode_npz(path.read_bytes(), max_bytes=MAX_FILE_BYTES))
+    except FileNotFoundError:
+        raise RunError(f"{path.name}: was not written") from None
+    except (ArtifactError, OSError) as error:
+        raise RunError(f"{path.name}: {error}") from None
+
+
+def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[str, Arrays]:
+    """Predictions of `sets` in `folder`: set name -> arrays by their keys in a file.
+
+    Raises RunError naming the file that is missing or is not what the challenge asks for.
+    """
+    if definition.format == "npz":
+        return {entry.name: read_arrays(folder / entry.output) for entry in sets}
+    found: dict[str, Arrays] = {}
+    whole: dict[str, Any] = {}
+    for entry in sets:
+        if entry.output not in whole:
+            whole[entry.output] = _decode(folder / entry.output)
+        value = whole[entry.output]
+        for key in entry.key:
+            if not isinstance(value, dict) or key not in value:
+                raise RunError(f"{entry.output}: holds nothing under {' / '.join(entry.key)}")
+            value = value[key]
+        if not isinstance(value, np.ndarray):
+            place = " / ".join(entry.key)
+            raise RunError(f"{entry.output}: {place} is {type(value).__name__}, not an array")
+        found[entry.name] = {ARRAY_KEY: value}
+    return found
+
+
+def _decode(path: Path) -> Any:
+    try:
+        return pickled.decode(path.read_bytes(), max_bytes=MAX_FILE_BYTES)
+    except FileNotFoundError:
+        raise RunError(f"{path.name}: was not written") from None
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path.name}: {error}") from None
+
+
+def encode(definition: Definition, answers: Mapping[str, Arrays]) -> dict[str, bytes]:
+    """The prediction files of `answers` (set name -> arrays): file name -> bytes."""
+    chosen = [entry for entry in definition.sets if entry.name in answers]
+    if definition.format == "npz":
+        return {entry.output: encode_npz(dict(answers[entry.name])) for entry in chosen}
+    trees: dict[str, dict[str, Any]] = {}
+    for entry in chosen:
+        place = trees.setdefault(entry.output, {})
+        for key in entry.key[:-1]:
+            place = place.setdefault(key, {})
+        place[entry.key[-1]] = answers[entry.name][ARRAY_KEY]
+    return {name: pickled.encode(tree) for name, tree in trees.items()}

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
-from submission import challenges
 from submission.build import Built, build
-from submission.challenges import Challenge
 from submission.check import check
 from submission.config import load_config
 from submission.errors import ConfigError, SubmissionError
 from submission.findings import Finding, Report
+from submission.options import add_running, existing, running
 from submission.predict import predict
 
 MARKS = {
@@ -109,71 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_running(word: argparse.ArgumentParser) -> None:
-    """Add the options of a command that runs a submission in the local worker."""
-    which = word.add_mutually_exclusive_group()
-    which.add_argument(
-        "--challenge", metavar="NAME", help="for a zip that `submission build` did not write"
-    )
-    which.add_argument(
-        "--config", type=Path, metavar="YAML", help="the same, with the challenge's settings"
-    )
-    word.add_argument(
-        "--engine", choices=("process", "docker"), default="process", help="default: process"
-    )
-    word.add_argument("--image", metavar="IMAGE", help="for the engine docker")
-    word.add_argument("--memory", type=_bytes, metavar="SIZE", help="cap, such as 8G")
-    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for each job")
-
-
-def running(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of `add_running` as keyword arguments of `check` and its like."""
-    return {
-        "challenge": _challenge(options),
-        "engine": options.engine,
-        "image": options.image,
-        "memory": options.memory,
-        "time_limit": options.time_limit,
-    }
-
-
-def _challenge(options: argparse.Namespace) -> tuple[Challenge, BaseModel] | None:
-    if options.config is not None:
-        config = load_config(_existing(options.config))
-        return challenges.get(config.challenge), config.settings
-    if options.challenge is None:
-        return None
-    found = challenges.get(options.challenge)
-    try:
-        return found, found.settings()
-    except ValidationError as error:
-        keys = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors())
-        raise ConfigError(
-            f"--challenge {found.name}: needs {keys}; write them in a YAML file and name it with "
-            "--config"
-        ) from None
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text)
-    if match is None or float(match[1]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is no size such as 500M or 8G")
-    return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]])
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
-    return value
-
-
-def _existing(path: Path, folder: bool = False) -> Path:
-    if not (path.is_dir() if folder else path.is_file()):
-        raise ConfigError(f"{path}: no such {'folder' if folder else 'file'}")
-    return path
-
-
 def _build(options: argparse.Namespace) -> int:
     overrides: dict[str, Any] = {}
     for pair in options.model:
@@ -184,7 +116,7 @@ def _build(options: argparse.Namespace) -> int:
     for key in ("output", "python", "onnxruntime", "data"):
         if getattr(options, key) is not None:
             overrides[key] = getattr(options, key)
-    config = load_config(_existing(options.config), overrides)
+    config = load_config(existing(options.config), overrides)
     console = Console(stderr=True)
     with console.status("building") as status:
         built = build(config, status.update)
@@ -221,9 +153,9 @@ def _check(options: argparse.Namespace) -> int:
         console.print(f"{mark} {finding.text}", style=style, markup=False, soft_wrap=True)
 
     if options.data is not None:
-        _existing(options.data, folder=True)
+        existing(options.data, folder=True)
     report = check(
-        _existing(options.zip),
+        existing(options.zip),
         data=options.data,
         pythons=options.python,
         notify=show,
@@ -254,8 +186,8 @@ def _rows(report: Report) -> Table:
 def _predict(options: argparse.Namespace) -> int:
     console = Console()
     written = predict(
-        _existing(options.zip),
-        data=_existing(options.data, folder=True),
+        existing(options.zip),
+        data=existing(options.data, folder=True),
         output=options.output,
         python=options.python,
         **running(options),

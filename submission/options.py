@@ -1,0 +1,81 @@
+"""Options that several commands share: how a zip is run, and sizes, times and paths among words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from submission import challenges
+from submission.challenges import Challenge
+from submission.config import load_config
+from submission.errors import ConfigError
+
+
+def add_running(word: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs a submission in the local worker."""
+    which = word.add_mutually_exclusive_group()
+    which.add_argument(
+        "--challenge", metavar="NAME", help="for a zip that `submission build` did not write"
+    )
+    which.add_argument(
+        "--config", type=Path, metavar="YAML", help="the same, with the challenge's settings"
+    )
+    word.add_argument(
+        "--engine", choices=("process", "docker"), default="process", help="default: process"
+    )
+    word.add_argument("--image", metavar="IMAGE", help="for the engine docker")
+    word.add_argument("--memory", type=_bytes, metavar="SIZE", help="cap, such as 8G")
+    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for each job")
+
+
+def running(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_running` as keyword arguments of `check` and its like."""
+    return {
+        "challenge": _challenge(options),
+        "engine": options.engine,
+        "image": options.image,
+        "memory": options.memory,
+        "time_limit": options.time_limit,
+    }
+
+
+def _challenge(options: argparse.Namespace) -> tuple[Challenge, BaseModel] | None:
+    if options.config is not None:
+        config = load_config(existing(options.config))
+        return challenges.get(config.challenge), config.settings
+    if options.challenge is None:
+        return None
+    found = challenges.get(options.challenge)
+    try:
+        return found, found.settings()
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors())
+        raise ConfigError(
+            f"--challenge {found.name}: needs {keys}; write them in a YAML file and name it with "
+            "--config"
+        ) from None
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text)
+    if match is None or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 500M or 8G")
+    return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]])
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    return value
+
+
+def existing(path: Path, folder: bool = False) -> Path:
+    """The path itself if that file (or folder) is there; else `ConfigError`."""
+    if not (path.is_dir() if folder else path.is_file()):
+        raise ConfigError(f"{path}: no such {'folder' if folder else 'file'}")
+    return path

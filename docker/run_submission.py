@@ -4,8 +4,9 @@
 usage: run-submission [ZIP [INPUT [PREDICTIONS]]]
 
 Unpacks ZIP (default /submission.zip), copies its files to the output folder, where the platform
-imports them from, predicts the test sets that lie in INPUT (default /app/input_data) and copies the
-prediction files to PREDICTIONS (default /predictions). Needs numpy alone.
+imports them from, lets the challenge's ingestion program predict the test sets that lie in INPUT
+(default /app/input_data) and copies the prediction files to PREDICTIONS (default /predictions).
+Needs the standard library alone, the ingestion program what the challenge's image has.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
 
-sys.path.insert(0, "/usr/local/lib/axonnx")
+INGESTION = os.environ.get("AXONNX_INGESTION", "/usr/local/lib/axonnx/ingestion.py")
 
 
 def main(
@@ -27,19 +29,18 @@ def main(
 ) -> int:
     """0 when every set of INPUT was predicted; 2 for a missing zip, or when INPUT holds no set.
 
-    Also 2 for a zip that names files outside INPUT and PREDICTIONS.
+    Also 2 for a zip that names files outside INPUT and PREDICTIONS; else what the program ends with.
     """
-    import drive
-
     if not os.path.isfile(archive):
         return complain(f"{archive}: no such file; mount your zip there")
     with tempfile.TemporaryDirectory() as work:
-        submission, output = os.path.join(work, "ingested_program"), os.path.join(work, "output")
+        folders = {name: os.path.join(work, name) for name in ("submission", "output", "program")}
         with zipfile.ZipFile(archive) as members:
-            members.extractall(submission)
-        shutil.copytree(submission, output)
-        with open(os.path.join(submission, "submission.json"), encoding="utf-8") as stream:
-            plan = json.load(stream)
+            members.extractall(folders["submission"])
+        shutil.copytree(folders["submission"], folders["output"])
+        os.mkdir(folders["program"])
+        with open(os.path.join(folders["submission"], "submission.json"), encoding="utf-8") as file:
+            plan = json.load(file)["plan"]
         for entry in plan["sets"]:
             for name in (entry["input"], entry["output"]):
                 if os.path.basename(name) != name:
@@ -50,16 +51,22 @@ def main(
         ]
         if not plan["sets"]:
             return complain(f"{inputs}: holds none of {', '.join(wanted)}; mount your data there")
-        chosen = os.path.join(work, "plan.json")
-        with open(chosen, "w", encoding="utf-8") as stream:
-            json.dump(plan, stream)
-        drive.main(submission, inputs, output, chosen)
-        os.makedirs(predictions, exist_ok=True)
-        for entry in plan["sets"]:
-            beside = os.path.join(predictions, entry["output"] + ".tmp")
-            shutil.copyfile(os.path.join(output, entry["output"]), beside)
-            os.replace(beside, os.path.join(predictions, entry["output"]))
-    return 0
+        with open(os.path.join(folders["program"], "plan.json"), "w", encoding="utf-8") as file:
+            json.dump(plan, file)
+        words = [inputs, folders["output"], folders["program"], folders["submission"]]
+        status = subprocess.run([sys.executable, INGESTION, *words]).returncode
+        if status == 0:
+            keep(plan["sets"], folders["output"], predictions)
+    return status
+
+
+def keep(sets: list[dict[str, str]], output: str, predictions: str) -> None:
+    """Copy the prediction files; each appears whole or not at all."""
+    os.makedirs(predictions, exist_ok=True)
+    for entry in sets:
+        beside = os.path.join(predictions, entry["output"] + ".tmp")
+        shutil.copyfile(os.path.join(output, entry["output"]), beside)
+        os.replace(beside, os.path.join(predictions, entry["output"]))
 
 
 def complain(text: str) -> int:

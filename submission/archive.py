@@ -87,6 +87,11 @@ def _layout(names: list[str], entries: Sequence[str]) -> list[str]:
             f"has a top folder {top}/; CodaBench looks for {missing[0]} at the root: rebuild with "
             "`axonnx submission build`, or zip the folder from inside"
         )
+    elif not entries and names and len(tops) == 1 and top not in names:
+        found.append(
+            f"has a top folder {top}/; CodaBench looks for everything at the root: zip the folder "
+            "from inside, or rebuild with `axonnx submission build`"
+        )
     elif missing:
         found.append(f"has no {', '.join(missing)} at its root")
     for name in ("metadata", "metadata.yaml"):

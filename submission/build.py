@@ -39,14 +39,15 @@ def build(config: SubmissionConfig, notify: Notify = lambda text: None) -> Built
     """
     archive.check_name(config.output)
     challenge = challenges.get(config.challenge)
-    definition = challenge.define(config.settings, tuple(config.models))
-    bundles = _bundles(challenge.title, definition, config)
+    models = config.artifacts()
+    definition = challenge.definition(config.settings, tuple(models))
+    bundles = _bundles(challenge.title, definition, models)
     if definition.kind == "code":
         files = _code(config, definition, bundles, notify)
     elif definition.kind == "graph":
         files = _graph(config, definition, bundles)
     else:
-        files = _results(config, definition, notify)
+        files = _results(config, definition, models, notify)
     notify(f"writing {config.output}")
     path = write_zip(files, config.output)
     return Built(
@@ -99,7 +100,9 @@ def _graph(
     return {definition.entry: bundle.files["model.onnx"], FILE: contents.to_json()}
 
 
-def _results(config: SubmissionConfig, definition: Definition, notify: Notify) -> dict[str, bytes]:
+def _results(
+    config: SubmissionConfig, definition: Definition, models: Mapping[str, Path], notify: Notify
+) -> dict[str, bytes]:
     """Prediction files: `Model.predict` of every set in the folder `data`."""
     if config.data is None:
         raise ConfigError(
@@ -114,7 +117,7 @@ def _results(config: SubmissionConfig, definition: Definition, notify: Notify) -
     for place, entry in enumerate(definition.sets):
         notify(f"predicting {entry.name} ({place + 1} of {len(definition.sets)})")
         if entry.subject not in loaded:
-            loaded[entry.subject] = artifact.load(config.models[entry.subject])
+            loaded[entry.subject] = artifact.load(models[entry.subject])
         model = loaded[entry.subject]
         arrays = predictions.read_arrays(config.data / entry.input)
         answer = model.predict(definition.to_model(arrays, model.manifest))
@@ -156,13 +159,13 @@ def normalized(bundle: Bundle) -> bool:
     return any(spec.unit == "normalized" for spec in bundle.manifest.outputs)
 
 
-def _bundles(title: str, definition: Definition, config: SubmissionConfig) -> dict[str, Bundle]:
+def _bundles(title: str, definition: Definition, models: Mapping[str, Path]) -> dict[str, Bundle]:
     """The verified artifact of every subject, each checked against the challenge's contract."""
     bundles = {}
     for name in definition.subjects:
-        if name not in config.models:
+        if name not in models:
             raise ConfigError(f"models: lacks {name}; add --model {name}=DIR")
-        path = config.models[name]
+        path = models[name]
         if not path.exists():
             raise ConfigError(f"models.{name}: {path}: no such artifact (train one, or name it)")
         bundle = artifact.read(path)

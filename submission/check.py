@@ -130,7 +130,7 @@ def stated_definition(
             )
         return stated, stated.definition
     chosen, settings = challenge
-    return None, chosen.define(settings, ())
+    return None, chosen.definition(settings, ())
 
 
 def _entries(definition: Definition) -> tuple[str, ...]:

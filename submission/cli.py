@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     word.add_argument(
         "--model", action="append", default=[], metavar="NAME=DIR", help="artifact of a subject"
     )
+    word.add_argument(
+        "--artifact", type=Path, metavar="DIR", help="one artifact for every subject"
+    )
     word.add_argument("--output", type=Path, metavar="ZIP", help="where to write it")
     word.add_argument(
         "--data", type=Path, metavar="DIR", help="inputs that a result submission is predicted from"
@@ -113,7 +116,7 @@ def _build(options: argparse.Namespace) -> int:
         if not (name and equals and folder):
             raise ConfigError(f"--model {pair}: must be NAME=DIR, such as affi=runs/affi/artifact")
         overrides.setdefault("models", {})[name] = Path(folder)
-    for key in ("output", "python", "onnxruntime", "data"):
+    for key in ("artifact", "output", "python", "onnxruntime", "data"):
         if getattr(options, key) is not None:
             overrides[key] = getattr(options, key)
     config = load_config(existing(options.config), overrides)

@@ -12,9 +12,10 @@ Relative paths start at the current directory.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -26,6 +27,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from submission import challenges
@@ -49,13 +51,15 @@ class SubmissionConfig(BaseModel):
     """One submission: challenge, an artifact per subject, the Pythons to carry a runtime for.
 
     `onnxruntime` names one version for every Python; left out, each takes the table's default.
-    `data` is the folder of inputs that a result submission is predicted from.
+    `artifact` stands for `models` where one artifact serves every subject. `data` is the folder of
+    inputs that a result submission is predicted from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     challenge: str
     settings: SerializeAsAny[BaseModel]
-    models: dict[Name, Path] = Field(min_length=1)
+    models: dict[Name, Path] = {}
+    artifact: Path | None = None
     python: tuple[Version, ...] = Field(default=("3.10", "3.11"), min_length=1)
     onnxruntime: Version | None = None
     data: Path | None = None
@@ -68,11 +72,25 @@ class SubmissionConfig(BaseModel):
             return BaseModel()
         return challenges.get(info.data["challenge"]).settings.model_validate(value)
 
+    @model_validator(mode="after")
+    def _one_or_many(self) -> Self:
+        if bool(self.models) == (self.artifact is not None):
+            raise ValueError("models: name an artifact per subject, or `artifact` for all of them")
+        return self
+
+    def artifacts(self) -> dict[str, Path]:
+        """Folder of the artifact of every subject; raises ConfigError for a wrong challenge."""
+        if self.artifact is None:
+            return dict(self.models)
+        subjects = challenges.get(self.challenge).definition(self.settings, ()).subjects
+        return dict.fromkeys(subjects or ("main",), self.artifact)
+
 
 def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> SubmissionConfig:
     """Read `path`, lay `overrides` over its keys, validate.
 
-    `overrides` may hold `models` (merged name by name), `python`, `onnxruntime`, `data` and `output`.
+    `overrides` may hold `models` (merged name by name), `artifact` (instead of `models`), `python`,
+    `onnxruntime`, `data` and `output`.
     Raises ConfigError with file, line and key.
     """
     try:
@@ -88,7 +106,11 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Submi
         raise ConfigError(f"{path}:1: must be keys and values, such as `challenge: …`")
     merged = {**content, **(overrides or {})}
     if isinstance(content.get("models"), dict) and "models" in (overrides or {}):
-        merged["models"] = {**content["models"], **(overrides or {})["models"]}
+        merged["models"] = _merged(content["models"], (overrides or {})["models"], path)
+    if "artifact" in (overrides or {}):
+        merged.pop("models", None)
+    elif "models" in (overrides or {}):
+        merged.pop("artifact", None)
     chosen = merged.pop("challenge", None)
     section = {"name": chosen} if isinstance(chosen, str) else chosen
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
@@ -106,6 +128,17 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Submi
         raise ConfigError(f"{path}:{_line(root, ('challenge', 'name'))}: {error}") from None
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(path, root, e) for e in error.errors())) from None
+
+
+def _merged(written: Mapping[str, Any], given: Mapping[str, Path], path: Path) -> dict[str, Any]:
+    """The file's models with those of the command line in their place."""
+    for name in given:
+        if name not in written:
+            near = difflib.get_close_matches(name, map(str, written), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(map(str, written))
+            raise ConfigError(f"--model {name}=…: {path} has the models {known}{hint}")
+    return {**written, **given}
 
 
 def _complaint(path: Path, root: yaml.Node | None, error: Any) -> str:

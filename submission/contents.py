@@ -14,6 +14,7 @@ from artifact.manifest import canonical_json
 from submission import challenges
 from submission.challenges import Challenge, Definition, Name, plain_file
 from submission.errors import ArchiveError, ConfigError
+from submission.programs import plan
 
 FILE = "submission.json"
 SCHEMA = 2
@@ -54,10 +55,11 @@ class Contents:
     @property
     def definition(self) -> Definition:
         """The challenge with these settings, for these artifacts."""
-        return self.challenge.define(self.settings, tuple(self.artifacts))
+        return self.challenge.definition(self.settings, tuple(self.artifacts))
 
     def to_json(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes; `plan` is for programs that run a zip without this package."""
+        definition = self.definition
         return canonical_json(
             {
                 "schema": SCHEMA,
@@ -65,6 +67,7 @@ class Contents:
                 "settings": self.settings.model_dump(mode="json"),
                 "artifacts": {name: entry.model_dump() for name, entry in self.artifacts.items()},
                 "runtimes": {abi: entry.model_dump() for abi, entry in self.runtimes.items()},
+                "plan": plan(definition, definition.sets, scoring=False),
             }
         )
 

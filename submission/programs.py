@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from artifact.arrays import encode_npz
+from submission import challenges
 from submission.challenges import Arrays, Definition, TestSet, template
 from submission.worker import Task
 
@@ -20,7 +23,7 @@ INGESTION = (
 SCORING = "python3 /app/program/scoring.py /app/input /app/output /app/program"
 
 
-def plan(definition: Definition, sets: Iterable[TestSet], *, scoring: bool) -> bytes:
+def plan(definition: Definition, sets: Iterable[TestSet], *, scoring: bool) -> dict[str, Any]:
     """`plan.json` of a program: what is called and scored, and with which files.
 
     The names of the answers stand in that of the scoring program alone.
@@ -29,13 +32,17 @@ def plan(definition: Definition, sets: Iterable[TestSet], *, scoring: bool) -> b
     for entry in described:
         if not scoring:
             del entry["reference"]
-    value = {
+    return {
         "call": definition.call,
         "format": definition.format,
         "sets": described,
         "options": dict(definition.options),
         "columns": [column.key for column in definition.columns],
     }
+
+
+def _plan_file(definition: Definition, sets: Iterable[TestSet], *, scoring: bool) -> bytes:
+    value = plan(definition, sets, scoring=scoring)
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -47,7 +54,7 @@ def ingestion_program(definition: Definition, sets: Iterable[TestSet]) -> Files 
         "metadata.yaml": f"command: {INGESTION}\n".encode(),
         "ingestion.py": definition.ingestion,
         "measure.py": template("measure.py"),
-        "plan.json": plan(definition, sets, scoring=False),
+        "plan.json": _plan_file(definition, sets, scoring=False),
     }
 
 
@@ -58,7 +65,7 @@ def scoring_program(definition: Definition, sets: Iterable[TestSet]) -> Files:
         "metadata.yaml": f"command: {SCORING}\n".encode(),
         "scoring.py": template("scoring.py"),
         "rule.py": Path(definition.rule.__file__).read_bytes(),
-        "plan.json": plan(definition, sets, scoring=True),
+        "plan.json": _plan_file(definition, sets, scoring=True),
     }
     if definition.format == "pickled":
         files["pickled.py"] = resources.files("submission").joinpath("pickled.py").read_bytes()
@@ -106,3 +113,19 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def main(words: list[str]) -> int:
+    """Write the ingestion program of a challenge, without its plan, into a folder."""
+    if len(words) != 2:
+        print("usage: python -m submission.programs CHALLENGE FOLDER", file=sys.stderr)
+        return 2
+    challenge = challenges.get(words[0])
+    definition = challenge.definition(challenge.settings(), ("main",))
+    files = ingestion_program(definition, ()) or {}
+    write_files(Path(words[1]), {n: d for n, d in files.items() if n.endswith(".py")})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -80,10 +80,11 @@ def places(
     """Where to run a submission, and the Python versions for which nothing was found.
 
     With the engine "process" that is every interpreter in `pythons` (paths or versions); left out,
-    each one that the zip has a runtime for. Raises ConfigError when a wanted one cannot be had.
+    each one that the zip has a runtime for. With "docker" it is `image`; left out, the stand-in
+    that docker/codabench.Dockerfile makes. Raises ConfigError when a wanted one cannot be had.
     """
     if engine == "docker":
-        chosen = image or f"axonnx-codabench:{definition.image.name or 'latest'}"
+        chosen = image or f"axonnx-codabench:{definition.name}"
         return [Place(f"docker {chosen}", DockerEngine(chosen, memory), None)], []
     carried = [entry.python for entry in contents.runtimes.values()] if contents else []
     default = carried or [definition.image.python or f"{sys.version_info[0]}.{sys.version_info[1]}"]

@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -207,6 +207,7 @@ class Definition:
     from_model: Callable[[Arrays, Manifest], dict[str, Array]] = single_from_model
     mask: Callable[[Arrays], Arrays] = unchanged
     truth: Callable[[Arrays], Arrays] = noisy
+    name: str = ""  # the challenge's, filled in by Challenge.definition
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,10 @@ class Challenge:
     title: str
     settings: type[BaseModel]
     define: Callable[[Any, tuple[str, ...]], Definition]
+
+    def definition(self, settings: Any, models: tuple[str, ...]) -> Definition:
+        """What `define` makes, with this challenge's name."""
+        return replace(self.define(settings, models), name=self.name)
 
 
 def names() -> list[str]:

@@ -146,6 +146,8 @@ def _complaint(path: Path, root: yaml.Node | None, error: Any) -> str:
     place = tuple("challenge" if part == "settings" else part for part in parts)
     keys = ".".join(str(part) for part in place)
     text = str(error["msg"]).removeprefix("Value error, ")
+    if not place:
+        return f"{path}:1: {text}"
     if error["type"] == "extra_forbidden":
         owner = "challenge" if place[0] == "challenge" else "a submission"
         text = f"unknown key of {owner}"

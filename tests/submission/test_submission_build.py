@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from submission_helpers import Artifacts, configuration, members, write_config
 
 import artifact
 from submission import archive, challenges, cli
-from submission.build import build, entry_point
+from submission.build import build
 from submission.errors import ConfigError, ContractError
 
 PACKAGE = Path(artifact.__file__).parent
@@ -29,9 +30,9 @@ def test_contents_of_the_zip(small_zip: Path, artifacts: Artifacts):
     for path in artifacts.affi.iterdir():
         assert files[f"artifacts/affi/{path.name}"] == path.read_bytes()
     stated = json.loads(files["submission.json"])
-    assert stated["artifacts"]["affi"] == artifact.read(artifacts.affi).id
+    assert stated["artifacts"]["affi"]["id"] == artifact.read(artifacts.affi).id
     assert stated["runtimes"]["cp311"]["onnxruntime"] == "1.31.1"
-    assert archive.problems(small_zip) == []
+    assert archive.problems(small_zip, ("model.py",)) == []
 
 
 def test_same_bytes_again_from_another_folder(
@@ -48,14 +49,30 @@ def test_runtime_of_one_python_stays_below_12_mb_zipped(small_zip: Path):
     assert size <= 12e6
 
 
-@pytest.mark.parametrize("name", challenges.names())
-def test_entry_point_is_python_3_10_and_clean(name: str):
-    text = entry_point(challenges.get(name).template).decode()
+ENTRIES = ("neural_forecasting.py", "generic.py", "eeg2025.py")
+PROGRAMS = ("ingestion_model.py", "ingestion_eeg2025.py", "ingestion_mouse_vs_ai.py")
+PROGRAMS += ("measure.py", "scoring.py", "reference.py")
+
+
+def test_every_template_is_tested():
+    folder = resources.files("submission").joinpath("templates")
+    found = {path.name.removesuffix(".template") for path in folder.iterdir()}
+    pages = {name for name in found if name.startswith("bundle_")}
+    assert found - pages == {"bootstrap.py", *ENTRIES, *PROGRAMS}
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, *PROGRAMS])
+def test_templates_are_python_3_10_and_clean(name: str):
+    text = challenges.template(name)
+    if name in ENTRIES:
+        challenge = challenges.get(name.removesuffix(".py"))
+        text = challenge.definition(challenge.settings(), ()).template
+        text = challenges.template("bootstrap.py") + text
     ast.parse(text, feature_version=(3, 10))
     ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "100"]
     done = subprocess.run(
         [*ruff, "--select", "E,F,B", "--stdin-filename", "model.py", "-"],
-        input=text,
+        input=text.decode(),
         text=True,
         capture_output=True,
     )
@@ -70,7 +87,7 @@ def test_flags_override_the_file_and_normalized_units_are_warned_about_loudly(
     words += ["--model", f"beignet={artifacts.normalized}"]
     assert cli.main(["submission", *words]) == 0
     stated = json.loads(members(output)["submission.json"])
-    assert stated["artifacts"]["beignet"] == artifact.read(artifacts.normalized).id
+    assert stated["artifacts"]["beignet"]["id"] == artifact.read(artifacts.normalized).id
     assert not (tmp_path / "submission.zip").exists()
     printed = capsys.readouterr().out
     assert "beignet answers in normalized units" in printed
@@ -114,6 +131,25 @@ def test_artifact_with_two_inputs_does_not_fit(artifacts: Artifacts, tmp_path: P
 def test_models_that_are_missing_or_too_many(artifacts: Artifacts, tmp_path: Path, models, message):
     with pytest.raises(ConfigError, match=message):
         build(configuration(artifacts, tmp_path / "s.zip", models=models))
+
+
+def test_one_artifact_for_every_subject_is_there_once(
+    artifacts: Artifacts, runtime_cache: Path, tmp_path: Path
+):
+    folder = write_forecaster(tmp_path / "any", channels=4, dynamic_channel=True)
+    config = configuration(artifacts, tmp_path / "s.zip", models={}, artifact=folder)
+    built = build(config)
+    assert set(built.artifacts) == {"affi", "beignet"}
+    folders = {name.split("/")[1] for name in members(built.path) if name.startswith("artifacts/")}
+    assert folders == {"affi"}
+
+
+def test_model_that_the_file_does_not_name(
+    artifacts: Artifacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["build", str(write_config(artifacts, tmp_path)), "--model", "afi=anywhere"]
+    assert cli.main(["submission", *words]) == 2
+    assert "did you mean 'affi'?" in capsys.readouterr().err
 
 
 def test_long_name_is_refused_before_anything_is_written(artifacts: Artifacts, tmp_path: Path):

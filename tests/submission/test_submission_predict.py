@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,21 +82,21 @@ def test_nothing_is_written_when_one_answer_is_wrong(
         small_zip, tmp_path / "bent.zip", "return answer * (np.nan if len(X) == 5 else 1)"
     )
     assert predict(bent, data, tmp_path / "out") == 1
-    assert "beignet_private_2: forecast holds" in capsys.readouterr().err
+    assert "beignet_private_2: arr_0 holds" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def escaped(value: dict) -> None:
     data = {"/../../../escaped": {"file": "test_data_affi_masked.npz", "subject": "affi"}}
     value["settings"]["data"] = data
-    entry = value["sets"][0] | {"name": "/../../../escaped"}
-    value["sets"] = [entry | {"output": "test_/../../../escaped.predictions.npz"}]
+    entry = value["plan"]["sets"][0] | {"name": "/../../../escaped"}
+    value["plan"]["sets"] = [entry | {"output": "test_/../../../escaped.predictions.npz"}]
 
 
 def file_elsewhere(value: dict) -> None:
     data = {"affi": {"file": "../data/test_data_affi_masked.npz", "subject": "affi"}}
     value["settings"]["data"] = data
-    value["sets"] = [value["sets"][0] | {"input": data["affi"]["file"]}]
+    value["plan"]["sets"] = [value["plan"]["sets"][0] | {"input": data["affi"]["file"]}]
 
 
 def runtime_elsewhere(value: dict) -> None:
@@ -143,9 +142,6 @@ def test_artifact_name_of_a_zip_that_leaves_its_folder(
 
 def test_the_image_refuses_files_elsewhere(small_zip: Path, data: Path, tmp_path: Path):
     root = Path(__file__).resolve().parents[2]
-    drive = root / "submission" / "templates" / "drive.py.template"
-    (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "drive.py").write_bytes(drive.read_bytes())
 
     def rewrite(content: bytes) -> bytes:
         return content.replace(b'"test_affi.predictions', b'"../test_affi.predictions')
@@ -153,7 +149,6 @@ def test_the_image_refuses_files_elsewhere(small_zip: Path, data: Path, tmp_path
     bent = bend(small_zip, tmp_path / "bent.zip", {"submission.json": rewrite})
     done = subprocess.run(
         [sys.executable, root / "docker" / "run_submission.py", bent, data, tmp_path / "out"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "library")},
         capture_output=True,
         text=True,
     )

@@ -6,15 +6,12 @@ refused, sizes are bounded. What the platform would make of it is `competition_c
 
 from __future__ import annotations
 
-import re
-import shutil
-import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -28,14 +25,14 @@ from pydantic import (
 )
 
 from submission.errors import ConfigError
+from submission.transfer import BROKEN, BadZipError, leaves, unpack
 from submission.worker import Task
 
 FILE = "competition.yaml"
 DEFAULT_IMAGE = "codalab/codalab-legacy:py37"
 DEFAULT_SECONDS = 600  # of a phase, and of the default queue, whatever a phase asks for
 MAX_TEXT = 1_000_000
-MAX_FILES = 100_000
-MAX_BYTES = 4 << 30
+MAX_BYTES = 15 << 30  # what a user may store on the platform
 PARTS = ("scoring_program", "ingestion_program", "input_data", "reference_data")
 _YAML_ERRORS = (
     *(yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -51,8 +48,7 @@ def _when(value: object) -> object:
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            text = f"{value[:40]!r} is no date that is read alike everywhere"
-            raise ValueError(f"{text}; write it as 2027-01-31 12:00:00") from None
+            value = repr(value)
     if not isinstance(value, datetime):
         raise ValueError(f"{str(value)[:40]} is no date; write it as 2027-01-31 12:00:00")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -62,14 +58,6 @@ def _inside(value: object) -> object:
     if isinstance(value, str) and leaves(value):
         raise ValueError(f"{value[:80]!r} leads out of the bundle")
     return value
-
-
-def leaves(name: str) -> bool:
-    """Whether a path is not one below the folder that it starts from."""
-    parts = PurePosixPath(name).parts
-    return (
-        name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[:1]
-    ) or bool(re.match(r"[A-Za-z]:", name))
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -286,7 +274,7 @@ def _complaint(content: dict[Any, Any], error: Any) -> str:
 def opened(bundle: Path) -> Iterator[Path]:
     """A bundle as a folder: itself, or the zip unpacked into a temporary one.
 
-    Raises ConfigError for what is neither, and for a zip that nobody should unpack.
+    Raises ConfigError for what is neither, ArchiveError for a zip that nobody should unpack.
     """
     if bundle.is_dir():
         yield bundle
@@ -295,11 +283,14 @@ def opened(bundle: Path) -> Iterator[Path]:
         raise ConfigError(f"{bundle}: no such bundle (a folder or a zip is wanted)")
     with tempfile.TemporaryDirectory(prefix="axonnx-bundle-") as name:
         folder = Path(name) / "bundle"
-        folder.mkdir()
         try:
-            _unpack(bundle, folder)
-        except _Unfit as error:
-            raise ConfigError(f"{bundle}: {error}") from None
+            with zipfile.ZipFile(bundle) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > MAX_BYTES:
+                raise ConfigError(f"{bundle}: unpacks to {size} bytes; at most {MAX_BYTES} are")
+            unpack(bundle, folder)
+        except (BadZipError, *BROKEN) as error:
+            raise ConfigError(f"{bundle}: is no zip that can be unpacked ({error})") from None
         yield folder
 
 
@@ -307,7 +298,7 @@ def opened(bundle: Path) -> Iterator[Path]:
 def task_of(bundle: Path, index: int = 0) -> Iterator[Task]:
     """Task `index` of a bundle, folder or zip, for as long as the context lasts.
 
-    Raises ConfigError as `opened` and `read_task` do.
+    Raises as `opened` and `read_task` do.
     """
     with opened(bundle) as folder:
         yield read_task(folder, index)
@@ -344,58 +335,13 @@ def part(folder: Path, place: str, name: str | None) -> Path | None:
     if name is None:
         return None
     path = folder / name
-    steps = [folder.joinpath(*path.relative_to(folder).parts[:n]) for n in range(1, 99)]
-    if any(step.is_symlink() for step in dict.fromkeys(steps)):
+    steps = (path, *path.parents)
+    if any(step.is_symlink() for step in steps[: len(path.relative_to(folder).parts)]):
         raise ConfigError(f"{folder}: {place}: {name} is a link; copy what it leads to")
     if not path.exists():
         raise ConfigError(f"{folder}: {place}: there is no {name} in the bundle")
-    if path.is_dir():
-        for child in path.rglob("*"):
-            if child.is_symlink():
-                name = child.relative_to(folder).as_posix()
-                raise ConfigError(f"{folder}: {place}: {name} is a link; copy what it leads to")
+    links = (child for child in path.rglob("*") if child.is_symlink())
+    if (link := next(links, None)) is not None:
+        name = link.relative_to(folder).as_posix()
+        raise ConfigError(f"{folder}: {place}: {name} is a link; copy what it leads to")
     return path
-
-
-class _Unfit(Exception):
-    """A zip that is not unpacked; the text says why."""
-
-
-def _unpack(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            _refuse(infos)
-            for info in infos:
-                _write(archive, info, folder / info.filename)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        raise _Unfit(f"cannot be unpacked ({error})") from None
-    except Exception as error:  # zlib and struct each raise their own on damaged members
-        if isinstance(error, _Unfit):
-            raise
-        raise _Unfit(f"is damaged ({type(error).__name__})") from None
-
-
-def _refuse(infos: list[zipfile.ZipInfo]) -> None:
-    size = sum(info.file_size for info in infos)
-    if len(infos) > MAX_FILES or size > MAX_BYTES:
-        limit = f"{MAX_FILES} files of {MAX_BYTES} bytes in all are unpacked here at most"
-        raise _Unfit(f"holds {len(infos)} files of {size} bytes; {limit}: name an unpacked folder")
-    seen = set()
-    for info in infos:
-        if leaves(info.filename):
-            raise _Unfit(f"{info.filename[:80]!r} leaves the folder it is unpacked to")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise _Unfit(f"{info.filename} is a link; extraction turns it into text")
-        if info.filename in seen:
-            raise _Unfit(f"{info.filename} occurs twice")
-        seen.add(info.filename)
-
-
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    if info.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(info) as source, open(target, "xb") as stream:
-        shutil.copyfileobj(source, stream, 1 << 20)

@@ -1,7 +1,8 @@
 """Running a submission away from everything it must not depend on.
 
-A fresh interpreter (`python -I`) of an environment that holds numpy alone, in an empty folder, with
-the few variables that CodaBench sets, without network where the system lets us, under a time limit.
+A fresh interpreter (`python -I`) of an environment that holds numpy and what is named, in an empty
+folder, with the few variables that CodaBench sets, without network where the system lets us, under
+a time limit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,7 @@ from submission.wheels import cache_folder, uv_command
 NUMPY = {"3.10": "2.2.6"}  # the last one for that Python, and the image's
 NUMPY_ELSE = "2.4.6"
 TAIL = 3000
+PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,-]+\])?==([A-Za-z0-9.!+_-]+)")
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,22 @@ def _version_of(path: Path) -> str | None:
     return version if done.returncode == 0 and name == "cpython" else None
 
 
-def environment(python: Path) -> Interpreter:
-    """The environment of numpy alone for an interpreter, made once and kept in the cache.
+def environment(python: Path, packages: tuple[str, ...] = ()) -> Interpreter:
+    """The environment of numpy and `packages` for an interpreter, made once, kept in the cache.
 
-    Raises ConfigError when `python` is no CPython or numpy cannot be had.
+    `packages` are pinned requirements such as "torch==2.2.2"; numpy may be among them.
+    Raises ConfigError when `python` is no CPython, a package is not pinned, or one cannot be had.
     """
     version = _version_of(python)
     if version is None:
         raise ConfigError(f"{python}: is no CPython interpreter that starts")
-    numpy = NUMPY.get(version, NUMPY_ELSE)
+    pins = _pins(packages)
+    numpy = pins.pop("numpy", f"numpy=={NUMPY.get(version, NUMPY_ELSE)}")
     key = hashlib.sha256(os.fsencode(python.resolve())).hexdigest()[:12]
-    place = cache_folder() / "environments" / f"python{version}-numpy{numpy}-{key}"
+    name = f"python{version}-{numpy.replace('==', '')}-{key}"
+    if pins:
+        name += "-" + hashlib.sha256("\n".join(sorted(pins.values())).encode()).hexdigest()[:12]
+    place = cache_folder() / "environments" / name
     if not (place / "complete").is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         # An environment names its own folder and cannot be renamed: one writer at a time.
@@ -88,8 +96,21 @@ def environment(python: Path) -> Interpreter:
         with open(lock, "w") as stream:
             _lock(stream.fileno())
             if not (place / "complete").is_file():
-                _make_environment(python, numpy, place)
+                _make_environment(python, [numpy, *sorted(pins.values())], place)
     return Interpreter(place / "bin" / "python", version)
+
+
+def _pins(packages: tuple[str, ...]) -> dict[str, str]:
+    """Requirements by their package's name."""
+    pins: dict[str, str] = {}
+    for text in packages:
+        match = PINNED.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"package {text!r}: must be pinned, such as torch==2.2.2")
+        name = re.sub(r"[._-]+", "-", match[1]).lower()
+        if pins.setdefault(name, text) != text:
+            raise ConfigError(f"package {text!r}: {pins[name]!r} is asked for as well; keep one")
+    return pins
 
 
 def _lock(descriptor: int) -> None:
@@ -98,15 +119,16 @@ def _lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-def _make_environment(python: Path, numpy: str, place: Path) -> None:
+def _make_environment(python: Path, packages: list[str], place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     uv, common = uv_command(), ["--no-python-downloads", "-q"]
     make = [uv, "venv", *common, "--no-project", "--python", str(python), str(place)]
     fill = [uv, "pip", "install", *common, "--python", str(place / "bin" / "python")]
-    for command in (make, [*fill, "--only-binary", ":all:", f"numpy=={numpy}"]):
+    for command in (make, [*fill, "--only-binary", ":all:", *packages]):
         done = subprocess.run(command, capture_output=True, text=True, cwd=place.parent)
         if done.returncode:
-            raise ConfigError(f"no environment with numpy {numpy}; uv says:\n{done.stderr.strip()}")
+            wanted = ", ".join(packages)
+            raise ConfigError(f"no environment with {wanted}; uv says:\n{done.stderr.strip()}")
     (place / "complete").touch()
 
 

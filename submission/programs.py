@@ -121,7 +121,7 @@ def main(words: list[str]) -> int:
         print("usage: python -m submission.programs CHALLENGE FOLDER", file=sys.stderr)
         return 2
     challenge = challenges.get(words[0])
-    definition = challenge.definition(challenge.settings(), ("main",))
+    definition = challenge.definition(challenge.settings(), ())
     files = ingestion_program(definition, ()) or {}
     write_files(Path(words[1]), {n: d for n, d in files.items() if n.endswith(".py")})
     return 0

@@ -45,7 +45,7 @@ def build(config: SubmissionConfig, notify: Notify = lambda text: None) -> Built
     if definition.kind == "code":
         files = _code(config, definition, bundles, notify)
     elif definition.kind == "graph":
-        files = _graph(config, definition, bundles)
+        files = _graph(config, definition, bundles, notify)
     else:
         files = _results(config, definition, models, notify)
     notify(f"writing {config.output}")
@@ -87,10 +87,15 @@ def _code(
 
 
 def _graph(
-    config: SubmissionConfig, definition: Definition, bundles: Mapping[str, Bundle]
+    config: SubmissionConfig, definition: Definition, bundles: Mapping[str, Bundle], notify: Notify
 ) -> dict[str, bytes]:
     """The ONNX file itself; beside it what it is, with its whole artifact's id."""
     ((name, bundle),) = bundles.items()
+    wrong, odd = definition.graph_problems(bundle.files["model.onnx"])
+    if wrong:
+        raise ContractError(f"models.{name}: {config.artifacts()[name]}: {'; '.join(wrong)}")
+    for text in odd:
+        notify(f"warning: {text}")
     contents = Contents(
         challenges.get(config.challenge),
         config.settings,

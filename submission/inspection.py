@@ -93,6 +93,24 @@ def inspect_binaries(report: Report, program: Path, definition: Definition) -> N
             report.add("failed", f"{name}: is for Python {version}; the image has {python}")
 
 
+def inspect_graph(report: Report, program: Path, definition: Definition) -> None:
+    """The zip holds one ONNX file, and it is what the challenge runs."""
+    found = sorted(program.rglob("*.onnx"))
+    if len(found) != 1:
+        names = ", ".join(path.relative_to(program).as_posix() for path in found[:5])
+        held = f"{len(found)} .onnx files ({names})" if found else "no .onnx file"
+        report.add("failed", f"archive: holds {held}; the submission is a zip with one")
+        return
+    where = found[0].relative_to(program).as_posix()
+    wrong, odd = definition.graph_problems(found[0].read_bytes())
+    for text in wrong:
+        report.add("failed", f"{where}: {text}")
+    for text in odd:
+        report.add("warning", f"{where}: {text}")
+    if not wrong:
+        report.add("ok", f"{where}: starts here, and takes what the challenge gives it")
+
+
 def inspect_artifacts(
     report: Report, program: Path, contents: Contents, definition: Definition
 ) -> dict[str, Bundle]:

@@ -66,6 +66,13 @@ def gap(one: Arrays, other: Arrays) -> float:
     )
 
 
+def largest(answer: Arrays) -> float:
+    """Largest absolute value of an answer."""
+    return max(
+        float(np.abs(array.astype(np.float64)).max(initial=0.0)) for array in answer.values()
+    )
+
+
 def _bits(array: Array) -> Array:
     """The array with each value replaced by its bytes as a whole number."""
     return np.ascontiguousarray(array).view(np.dtype(f"u{array.dtype.itemsize}"))

@@ -105,7 +105,7 @@ def _outputs(
         folder = program / "artifacts" / stated.artifacts[entry.subject].folder
         manifest = artifact.read(folder).manifest
     contract = definition.contract(entry.subject, manifest)
-    return contract.outputs if contract else None
+    return (contract.outputs or None) if contract else None
 
 
 def _place(

@@ -15,12 +15,14 @@ from submission.challenges import ARRAY_KEY, Arrays, Definition, TestSet
 from submission.errors import RunError
 
 MAX_FILE_BYTES = 8 << 30
+MAX_ARRAYS = 256
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """Arrays of an `.npz` by name; raises RunError naming the file."""
     try:
-        return dict(decode_npz(path.read_bytes(), max_bytes=MAX_FILE_BYTES))
+        data = path.read_bytes()
+        return dict(decode_npz(data, max_members=MAX_ARRAYS, max_bytes=MAX_FILE_BYTES))
     except FileNotFoundError:
         raise RunError(f"{path.name}: was not written") from None
     except (ArtifactError, OSError) as error:
@@ -39,6 +41,7 @@ def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[
     for entry in sets:
         if entry.output not in whole:
             whole[entry.output] = _decode(folder / entry.output)
+            _refuse_strangers(definition, entry.output, whole[entry.output])
         value = whole[entry.output]
         for key in entry.key:
             if not isinstance(value, dict) or key not in value:
@@ -49,6 +52,18 @@ def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[
             raise RunError(f"{entry.output}: {place} is {type(value).__name__}, not an array")
         found[entry.name] = {ARRAY_KEY: value}
     return found
+
+
+def _refuse_strangers(definition: Definition, file: str, value: Any) -> None:
+    """Raise RunError for what lies beside the arrays that the challenge asks for."""
+    known = {e.key[:depth] for e in definition.sets if e.output == file for depth in range(9)}
+    left = [((name,), inner) for name, inner in value.items()]
+    while left:
+        key, inner = left.pop()
+        if key not in known:
+            raise RunError(f"{file}: holds {' / '.join(key)}, which the challenge does not ask for")
+        if isinstance(inner, dict):
+            left += [((*key, name), deeper) for name, deeper in inner.items()]
 
 
 def _decode(path: Path) -> Any:

@@ -84,7 +84,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Contract:
-    """The arrays of a subject's input and prediction files by their keys there."""
+    """The arrays of a subject's input and prediction files by their keys there.
+
+    Without `outputs` the names in a prediction file are free.
+    """
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
@@ -128,6 +131,11 @@ def no_problems(subject: str, manifest: Manifest) -> list[str]:
     return []
 
 
+def no_graph_problems(model: bytes) -> tuple[list[str], list[str]]:
+    """Accept every ONNX file."""
+    return [], []
+
+
 def unchanged(arrays: Arrays) -> Arrays:
     """Hand out `arrays` as they are."""
     return arrays
@@ -156,10 +164,13 @@ def named_from_model(answer: Arrays, manifest: Manifest) -> dict[str, Array]:
 
 
 def noisy(answer: Arrays) -> dict[str, Array]:
-    """Made-up answers for a trial: each array with noise of its own size, float64."""
+    """Made-up answers for a trial: each array with noise, float64.
+
+    Its spread is 1 at most: rows of a trial may be extreme, and the platform stores small scores.
+    """
     generator = np.random.default_rng(0)
     return {
-        name: array + generator.normal(0.0, float(np.std(array)) or 1.0, array.shape)
+        name: array + generator.normal(0.0, min(float(np.std(array)), 1.0) or 1.0, array.shape)
         for name, array in answer.items()
     }
 
@@ -179,11 +190,14 @@ class Definition:
     rule            module of `submission.rules` (or one like them) that scores, with its `options`
     whitelist       packages that a requirements.txt may name; None: the file is not read
     problems        what is wrong with an artifact for a subject, in words
+    graph_problems  what is wrong with an ONNX file, and what is odd about it; kind "graph"
     contract        arrays of a subject's files; None where they are the artifact's own and no
                     manifest is given
     to_model, from_model   between the arrays of files and those of an artifact
     mask            what of made-up inputs the challenge hides, hidden
-    truth           made-up answers to score a trial with, from right predictions
+    truth           made-up answers to score a trial with, from right predictions; from the inputs
+                    where names of predictions are free
+    fewest          rows of a set below which the rule cannot score
     """
 
     kind: Kind
@@ -203,10 +217,12 @@ class Definition:
     ingestion: bytes | None = None
     whitelist: tuple[str, ...] | None = None
     problems: Callable[[str, Manifest], list[str]] = no_problems
+    graph_problems: Callable[[bytes], tuple[list[str], list[str]]] = no_graph_problems
     to_model: Callable[[Arrays, Manifest], dict[str, Array]] = single_to_model
     from_model: Callable[[Arrays, Manifest], dict[str, Array]] = single_from_model
     mask: Callable[[Arrays], Arrays] = unchanged
     truth: Callable[[Arrays], Arrays] = noisy
+    fewest: int = 1
     name: str = ""  # the challenge's, filled in by Challenge.definition
 
 

@@ -5,7 +5,7 @@ those of nodes before the first one that takes a tensor of `observation_encoder`
 of `body_encoder`, `mlp_extractor` or `policy`; where they are fewer than three, the first half of
 all. Names and order are those of the public kit SchneiderMarius/mouse-vs-ai-benchmark.
 
-Needs numpy alone, and Python 3.10: this file is also the head of the challenge's ingestion program.
+Needs numpy alone, and Python 3.10: the file also travels inside the ingestion program.
 Field numbers are those of onnx.proto3 (IR version 10).
 """
 

@@ -54,6 +54,7 @@ def ingestion_program(definition: Definition, sets: Iterable[TestSet]) -> Files 
         "metadata.yaml": f"command: {INGESTION}\n".encode(),
         "ingestion.py": definition.ingestion,
         "measure.py": template("measure.py"),
+        **definition.beside,
         "plan.json": _plan_file(definition, sets, scoring=False),
     }
 

@@ -187,6 +187,7 @@ class Definition:
                     how predictions are stored
     template        text of `entry` behind the common start, kind "code"
     ingestion       text of the ingestion program; None: the files of the zip are the predictions
+    beside          further files of the ingestion program by name
     rule            module of `submission.rules` (or one like them) that scores, with its `options`
     whitelist       packages that a requirements.txt may name; None: the file is not read
     problems        what is wrong with an artifact for a subject, in words
@@ -215,6 +216,7 @@ class Definition:
     format: Format = "npz"
     template: bytes | None = None
     ingestion: bytes | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
     whitelist: tuple[str, ...] | None = None
     problems: Callable[[str, Manifest], list[str]] = no_problems
     graph_problems: Callable[[bytes], tuple[list[str], list[str]]] = no_graph_problems

@@ -5,7 +5,9 @@ SubmissionError
 ├── ContractError   an artifact that is not what the challenge asks for: exit status 2
 ├── WheelError      the runtime to vendor cannot be had, or is not the one in the table: 1
 ├── ArchiveError    a zip that is no submission: 1
-└── RunError        the submission ran and failed: 1
+├── RunError        the submission ran and failed: 1
+├── PlatformError   CodaBench refused a call, did not answer, or answered oddly: 1
+└── CredentialsError  no token, no password, or wrong ones: 2
 """
 
 from __future__ import annotations
@@ -39,3 +41,29 @@ class ArchiveError(SubmissionError):
 
 class RunError(SubmissionError):
     """The submission's own code failed, or ran out of time."""
+
+
+class PlatformError(SubmissionError):
+    """CodaBench or its storage refused a call, did not answer, or answered what it should not.
+
+    `status` is the HTTP status, None without an answer; `fields` the keys of an answer 400;
+    `unsure` marks a call that may have taken effect although it looks failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        fields: frozenset[str] = frozenset(),
+        unsure: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.fields = fields
+        self.unsure = unsure
+
+
+class CredentialsError(SubmissionError):
+    """No token, no name and password, or ones that CodaBench does not take."""
+
+    exit_status = 2

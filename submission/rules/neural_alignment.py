@@ -101,11 +101,13 @@ def _project(layer: Array, size: int, seed: int) -> Array:
     signs = random.binomial(1, 0.5, sum(map(len, chosen))) * 2.0 - 1.0
     signs *= np.sqrt(1.0 / density) / np.sqrt(size)
     by_feature = np.ascontiguousarray(layer.T)
-    projected, start = np.empty((size, len(layer))), 0
+    projected: Array = np.empty((size, len(layer)))
+    start = 0
     for component, picked in zip(projected, chosen, strict=True):
         component[:] = signs[start : start + len(picked)] @ by_feature[picked].astype(np.float64)
         start += len(picked)
-    return projected.T
+    transposed: Array = projected.T
+    return transposed
 
 
 def _sample(random: np.random.RandomState, population: int, count: int) -> Array:

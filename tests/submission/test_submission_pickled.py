@@ -207,6 +207,10 @@ def test_nothing_a_file_names_is_called(tmp_path: Path):
         decode(npy(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."))
 
 
+NEW = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+OBJECTS = b"cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -260,6 +264,8 @@ def test_nothing_a_file_names_is_called(tmp_path: Path):
         (wrapped(b"cnumpy.core.multiarray\nscalar\nNC\x01x\x86R"), "without its bytes or element"),
         (wrapped(b"cnumpy.core.numeric\n_frombuffer\n)R"), "an array without its bytes"),
         (wrapped(b"cnumpy.core.multiarray\n_reconstruct\n)R"), "reconstructs something else"),
+        (wrapped(NEW + b"Nb"), "an array with an unknown state"),
+        (wrapped(NEW + b"(K\x01)" + OBJECTS + b"\x89Ntb"), "without its objects"),
         (wrapped(b"c_codecs\nencode\n)R"), "encodes something else"),
         (wrapped(b"c__builtin__\nbytes\nK\x08\x85R"), "makes bytes of something"),
         (

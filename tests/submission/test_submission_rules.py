@@ -364,6 +364,7 @@ def test_neural_alignment_follows_the_kit():
     assert found[4, 0] == 0.0
     again = neural_alignment.statistics(dict(reversed(layers.items())), reference, ALIGNMENT)
     assert again.tobytes() == found.tobytes()
+    np.testing.assert_array_equal(neural_alignment.by_row(found, ALIGNMENT)[1], found[:, 0])
     scores = neural_alignment.columns({"r": found.sum(axis=0)}, ALIGNMENT)
     assert scores == {"r": pytest.approx(found[:, 0].mean()), "mean": scores["r"]}
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -100,8 +101,10 @@ def test_scores_statistics_and_page(tmp_path: Path):
 
 
 def test_every_problem_is_named_at_once(tmp_path: Path):
-    names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m"]
     folder = forecast(tmp_path, names)
+    script = folder.program / "scoring.py"
+    script.write_text(script.read_text().replace("8 << 30", "1 << 20"))
     paths = {name: folder.result / f"test_{name}.predictions.npz" for name in names}
     paths["a"].unlink()
     (folder.result / "sub").mkdir()
@@ -116,6 +119,10 @@ def test_every_problem_is_named_at_once(tmp_path: Path):
     paths["h"].write_bytes(content)
     (folder.truth / "truth_i.npz").unlink()
     np.savez(folder.truth / "truth_j.npz", normal(0, 3))
+    for name, member in (("k", b"text"), ("l", b"\x93NUMPY\x01\x00\x02\x00{}")):
+        with zipfile.ZipFile(paths[name], "w") as archive:
+            archive.writestr("arr_0.npy", member)
+    np.savez_compressed(paths["m"], np.zeros(1 << 18))
     trace = 'Traceback (most recent call last):\n  File "model.py"\nValueError: <no weights>\n'
     (folder.result / "ingestion_error.txt").write_text(trace)
     done = folder.run(tmp_path / "out")
@@ -132,6 +139,9 @@ def test_every_problem_is_named_at_once(tmp_path: Path):
         "  - h (test_h.predictions.npz): is no .npz file; numpy.savez writes one\n",
         "  - i: the organiser's reference is missing\n",
         "  - j (test_j.predictions.npz): the reference is float64 (3,), no (window, step",
+        "  - k (test_k.predictions.npz): holds arr_0, no array\n",
+        "  - l (test_l.predictions.npz): cannot be read: ValueError: ",
+        "  - m (test_m.predictions.npz): unpacks to 2097280 bytes; up to 1048576 are read\n",
         "The submission failed while it was predicting:\n  | Traceback (most recent call last):\n",
         "  | ValueError: <no weights>\n",
     ):
@@ -139,7 +149,7 @@ def test_every_problem_is_named_at_once(tmp_path: Path):
     assert "truth_" not in done.stderr
     assert os.listdir(tmp_path / "out") == ["detailed_results.html"]
     page = (tmp_path / "out" / "detailed_results.html").read_text()
-    assert page.count("<li>") == 10
+    assert page.count("<li>") == 13
     assert "&lt;no weights&gt;" in page
 
 

@@ -15,8 +15,8 @@ from submission.config import load_config
 from submission.errors import ConfigError
 
 
-def add_running(word: argparse.ArgumentParser) -> None:
-    """Add the options of a command that runs a submission in the local worker."""
+def add_challenge(word: argparse.ArgumentParser) -> None:
+    """Add the options that say what a zip is a submission to."""
     which = word.add_mutually_exclusive_group()
     which.add_argument(
         "--challenge", metavar="NAME", help="for a zip that `submission build` did not write"
@@ -24,6 +24,11 @@ def add_running(word: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--config", type=Path, metavar="YAML", help="the same, with the challenge's settings"
     )
+
+
+def add_running(word: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs a submission in the local worker."""
+    add_challenge(word)
     word.add_argument(
         "--engine", choices=("process", "docker"), default="process", help="default: process"
     )
@@ -35,7 +40,7 @@ def add_running(word: argparse.ArgumentParser) -> None:
 def running(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_running` as keyword arguments of `check` and its like."""
     return {
-        "challenge": _challenge(options),
+        "challenge": chosen_challenge(options),
         "engine": options.engine,
         "image": options.image,
         "memory": options.memory,
@@ -43,7 +48,8 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _challenge(options: argparse.Namespace) -> tuple[Challenge, BaseModel] | None:
+def chosen_challenge(options: argparse.Namespace) -> tuple[Challenge, BaseModel] | None:
+    """What the options of `add_challenge` name, with its settings; raises ConfigError."""
     if options.config is not None:
         config = load_config(existing(options.config))
         return challenges.get(config.challenge), config.settings

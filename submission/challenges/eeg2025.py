@@ -95,6 +95,7 @@ def _define(settings: Settings, models: tuple[str, ...]) -> Definition:
         limits=Limits(),  # the challenge's own are not published: the platform's defaults
         template=_template(settings),
         ingestion=template("ingestion_eeg2025.py"),
+        fewest=2,  # one target has no standard deviation
         problems=problems,
         to_model=to_model,
         from_model=from_model,

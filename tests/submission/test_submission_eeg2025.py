@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,95 +10,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from eeg_regressors import (
+    CHANNELS,
+    LAYOUTS,
+    ROWS,
+    SAMPLES,
+    SUBJECTS,
+    answer,
+    define,
+    windows,
+    write_regressor,
+)
 from pydantic import ValidationError
-from small_artifacts import write_artifact
 from torch_environment import environment_or_skip
 
 import artifact
-from artifact.manifest import Axis, TensorSpec
-from submission import challenges, programs
+from submission import programs
 from submission.build import build
 from submission.challenges import ARRAY_KEY, Definition, template
 from submission.check import check
 from submission.config import SubmissionConfig
+from submission.sandbox import Interpreter
 
-CHANNELS, SAMPLES, ROWS = 6, 8, 37
-LAYOUTS = {
-    "channel_time": ("channel", "time"),
-    "time_channel": ("time", "channel"),
-    "time_channel_feature": ("time", "channel", "feature"),
-    "feature_channel_time": ("feature", "channel", "time"),
-}
 BOOTSTRAP = template("bootstrap.py")
-SUBJECTS = ("challenge_1", "challenge_2")
-
-
-def write_regressor(
-    folder: Path,
-    axes: tuple[str, ...] = ("channel", "time"),
-    *,
-    channels: int = CHANNELS,
-    samples: int = SAMPLES,
-    flat: bool = False,
-    dtype: str = "float32",
-    outputs: int = 1,
-) -> Path:
-    """eeg (batch, *axes) -> score (batch, outputs), or (batch,) where `flat`."""
-    sizes = {"channel": channels, "time": samples, "feature": 1}
-    shape = [sizes[name] for name in axes]
-    kind = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}[dtype]
-    generator = np.random.default_rng(len(axes))
-    weight = generator.normal(size=(channels * samples, outputs)).astype(dtype)
-    constants = {"flat": np.array([0, -1], np.int64), "weight": weight, "one": np.array([1])}
-    nodes = [
-        helper.make_node("Reshape", ["eeg", "flat"], ["row"]),
-        helper.make_node("Tanh", ["row"], ["squashed"]),
-        helper.make_node("MatMul", ["squashed", "weight"], ["column" if flat else "score"]),
-    ]
-    if flat:
-        nodes.append(helper.make_node("Squeeze", ["column", "one"], ["score"]))
-    out = [] if flat else [outputs]
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("eeg", kind, ["batch", *shape])],
-        [helper.make_tensor_value_info("score", kind, ["batch", *out])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    named = (Axis("batch"), *(Axis(name, sizes[name]) for name in axes))
-    score = (Axis("batch"), *(Axis("dim", size) for size in out))
-    return write_artifact(
-        folder,
-        model,
-        (TensorSpec("eeg", dtype, named, "V", "two seconds of EEG"),),
-        (TensorSpec("score", dtype, score, "s", "what is asked for"),),
-        {"eeg": generator.normal(size=(4, *shape)).astype(dtype)},
-        name="regressor",
-        task="decode",
-    )
-
-
-def define(**settings: object) -> Definition:
-    """The challenge with settings, for an artifact each."""
-    challenge = challenges.get("eeg2025")
-    return challenge.define(challenge.settings.model_validate(settings), SUBJECTS)
-
-
-def windows(rows: int = ROWS, channels: int = CHANNELS, samples: int = SAMPLES) -> np.ndarray:
-    """EEG, float32 (batch, channel, time)."""
-    generator = np.random.default_rng(7)
-    return generator.normal(0, 2, (rows, channels, samples)).astype(np.float32)
-
-
-def answer(folder: Path, axes: tuple[str, ...], X: np.ndarray) -> np.ndarray:
-    """What the artifact itself says to X, (batch, 1)."""
-    neural = X.swapaxes(1, 2) if axes[:2] == ("time", "channel") else X
-    if "feature" in axes:
-        neural = neural[:, None] if axes[0] == "feature" else neural[..., None]
-    predicted = artifact.load(folder).predict({"eeg": np.ascontiguousarray(neural)})
-    return predicted["score"].reshape(-1, 1)
 
 
 def lay_out(folder: Path, models: dict[str, Path], definition: Definition) -> Path:
@@ -323,26 +258,75 @@ def test_ingestion_with_a_new_torch(regressors: dict[str, Path], tmp_path: Path)
             assert data[ARRAY_KEY].tobytes() == expected.tobytes()
 
 
-@pytest.mark.slow
-def test_check_with_the_packages_of_the_image(tmp_path: Path):
+@pytest.fixture(scope="module")
+def image_python() -> Interpreter:
     """Python 3.10, torch 2.2.2 and numpy 2.2.6, in which torch and numpy share no arrays."""
-    environment_or_skip(define().image)
+    return environment_or_skip(define().image)
+
+
+@pytest.fixture(scope="module")
+def full_size(
+    image_python: Interpreter, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Path]]:
+    """A zip of the challenge's own size for Python 3.10, and its artifacts by subject."""
+    root = tmp_path_factory.mktemp("full_size")
     sizes = {"channels": 129, "samples": 200}
-    settings = challenges.get("eeg2025").settings()
     models = {
-        "challenge_1": write_regressor(tmp_path / "c1", LAYOUTS["time_channel_feature"], **sizes),
-        "challenge_2": write_regressor(tmp_path / "c2", flat=True, **sizes),
+        "challenge_1": write_regressor(root / "c1", LAYOUTS["time_channel_feature"], **sizes),
+        "challenge_2": write_regressor(root / "c2", flat=True, **sizes),
     }
-    config = SubmissionConfig.model_validate(
-        {
-            "challenge": "eeg2025",
-            "settings": settings,
-            "models": models,
-            "python": ("3.10",),
-            "output": tmp_path / "submission.zip",
-        }
-    )
-    report = check(build(config).path, engine="process", pythons=["3.10"])
+    values = {
+        "challenge": "eeg2025",
+        "settings": {},
+        "models": models,
+        "python": ("3.10",),
+        "output": root / "submission.zip",
+    }
+    return build(SubmissionConfig.model_validate(values)).path, models
+
+
+@pytest.mark.slow
+def test_check_with_the_packages_of_the_image(full_size: tuple[Path, dict[str, Path]]):
+    report = check(full_size[0], engine="process", pythons=["3.10"])
     assert report.passed, report.findings
-    assert {row.set for row in report.rows} >= set(SUBJECTS)
+    assert {row.set for row in report.rows} == set(SUBJECTS)
     assert all(row.equal for row in report.rows)
+    assert any("every bit equal in two runs" in finding.text for finding in report.findings)
+
+
+@pytest.mark.slow
+def test_emulated_worker_with_the_packages_of_the_image(
+    image_python: Interpreter,
+    full_size: tuple[Path, dict[str, Path]],
+    shared_data: Path,
+    tmp_path: Path,
+):
+    emulator = shared_data.parent / "tools" / "codabench-worker"
+    if not emulator.is_file() or os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip(f"no {emulator}, or neither root nor unshare")
+    definition, (path, models) = define(), full_size
+    X = {entry.name: {ARRAY_KEY: windows(150, 129, 200)} for entry in definition.sets}
+    targets = np.random.default_rng(3).normal(size=(150, 1))
+    references = {name: {ARRAY_KEY: targets} for name in X}
+    programs.write_task(definition, definition.sets, X, references, tmp_path / "task")
+    folders = {"ingestion": "ingestion_program", "scoring": "scoring_program"}
+    folders |= {"input": "input_data", "ref": "reference_data"}
+    words = [w for key, name in folders.items() for w in (f"--{key}", f"{tmp_path}/task/{name}")]
+    words += ["--submission", str(path), "--leaderboard", ",".join((*SUBJECTS, "overall"))]
+    words += ["--json", "--engine", "unshare", "--path", str(image_python.path.parent)]
+    words += ["--work", str(tmp_path / "work")]
+    done = subprocess.run([sys.executable, str(emulator), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = json.loads(done.stdout)["leaderboard"]
+    layouts = (LAYOUTS["time_channel_feature"], LAYOUTS["channel_time"])
+    for entry, axes in zip(definition.sets, layouts, strict=True):
+        written = next((tmp_path / "work").rglob(entry.output))
+        with np.load(written) as data:
+            predicted = data[ARRAY_KEY]
+        # onnxruntime 1.23.2 there, this environment's here
+        expected = answer(models[entry.subject], axes, X[entry.name][ARRAY_KEY])
+        np.testing.assert_allclose(predicted, expected, rtol=1e-5, atol=1e-4)
+        error = np.sqrt(np.mean((predicted.astype(np.float64) - targets) ** 2)) / targets.std()
+        assert scores[entry.name] == pytest.approx(error)
+    expected_overall = 0.3 * scores["challenge_1"] + 0.7 * scores["challenge_2"]
+    assert scores["overall"] == pytest.approx(expected_overall)

@@ -57,9 +57,15 @@ def plan(folder: Path, kind: Literal["program", "ingestion"], *, scoring: bool, 
         words = tuple(shlex.split(command))
     except ValueError as error:
         raise NoCommandError(f"command in {name} cannot be split: {error}") from None
-    if not words or any("\0" in word for word in words):
+    if not words:
         raise NoCommandError(f"command in {name} names no program")
+    if any("\0" in word or _has_surrogate(word) for word in words):
+        raise NoCommandError(f"command in {name} holds what is no character")
     return Plan(name, command, words)
+
+
+def _has_surrogate(word: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _command(path: Path) -> object:

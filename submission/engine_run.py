@@ -68,7 +68,7 @@ class Watch:
         self.peak_bytes: int | None = None
         self.out_of_memory = False
         self._command, self._cap, self._status = command, cap, 0
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._reaped = self._killed = False
         self._lock = threading.Lock()
         self._started, self._done = threading.Event(), threading.Event()
@@ -80,8 +80,15 @@ class Watch:
             raise RunError(f"{words[0]}: does not start: {self._failure}")
 
     def wait(self, seconds: float) -> int | None:
-        """Exit status, or None when the program still runs after `seconds`."""
-        return self._status if self._done.wait(max(0.0, seconds)) else None
+        """Exit status, or None when the program still runs after `seconds`.
+
+        Raises the engine's error when it cannot say how the program ended.
+        """
+        if not self._done.wait(max(0.0, seconds)):
+            return None
+        if self._failure is not None:
+            raise self._failure
+        return self._status
 
     def kill(self) -> None:
         """End everything, and wait until it has ended."""
@@ -105,7 +112,7 @@ class Watch:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             self._failure = failure
             return
         finally:
@@ -130,10 +137,14 @@ class Watch:
 
     def _finish(self, code: int, usage: resource.struct_rusage) -> None:
         peak = max(self.peak_bytes or 0, _own_peak(usage)) or None
-        end, self.peak_bytes = self._command.ended(code if code >= 0 else 128 - code, peak)
-        self.out_of_memory = self.out_of_memory or end.out_of_memory
-        self._status = KILLED if self._killed else end.status
-        self._done.set()
+        try:
+            end, self.peak_bytes = self._command.ended(code if code >= 0 else 128 - code, peak)
+            self.out_of_memory = self.out_of_memory or end.out_of_memory
+            self._status = KILLED if self._killed else end.status
+        except Exception as failure:
+            self._failure = failure
+        finally:
+            self._done.set()
 
     def _sample(self, pid: int) -> None:
         while not self._done.wait(POLL_SECONDS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from submission.challenges import Array, Arrays, Challenge, Definition, Tensor, 
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError, RunError
 from submission.findings import Finding, Report, Row
-from submission.probes import probes
+from submission.probes import EXTREME, probes
 from submission.programs import write_task
 from submission.trial import Answers, EngineName, Place, Trial
 from submission.worker import Task
@@ -205,7 +205,9 @@ def _submitted(report: Report, definition: Definition, program: Path) -> Answers
 
 def _made_up(definition: Definition, entry: TestSet, bundle: Bundle | None) -> dict[str, Array]:
     """Rows of every probe, stacked, then repeated to as many as the platform's file has."""
-    found = [probe.arrays for probe in probes(definition, entry.subject, bundle)]
+    found = [
+        probe.arrays for probe in probes(definition, entry.subject, bundle) if probe.name != EXTREME
+    ]
     stacked = {key: np.concatenate([arrays[key] for arrays in found]) for key in found[0]}
     rows = min(entry.rows or DEFAULT_ROWS, MOST_ROWS)
     rows = max(rows, definition.fewest + max(FEW) - 1)
@@ -227,19 +229,23 @@ def _answers_here(
     if not bundles or stated is None:
         return None
     try:
-        models = {
-            name: artifact.load(program / "artifacts" / stated.artifacts[name].folder)
-            for name in bundles
-        }
-        found = {}
-        for entry in definition.sets:
-            model = models[entry.subject]
-            answer = model.predict(definition.to_model(inputs[entry.name], model.manifest))
-            found[entry.name] = definition.from_model(answer, model.manifest)
-        return found
+        return _answers(definition, stated, inputs, program)
     except ArtifactError as error:
         report.add("warning", f"onnxruntime {onnxruntime.__version__} here: {error}")
         return None
+
+
+def _answers(
+    definition: Definition, stated: Contents, inputs: Mapping[str, Arrays], program: Path
+) -> Answers:
+    folders = {name: entry.folder for name, entry in stated.artifacts.items()}
+    models = {name: artifact.load(program / "artifacts" / folders[name]) for name in folders}
+    found = {}
+    for entry in definition.sets:
+        model = models[entry.subject]
+        answer = model.predict(definition.to_model(inputs[entry.name], model.manifest))
+        found[entry.name] = definition.from_model(answer, model.manifest)
+    return found
 
 
 def _task(case: Case, inputs: Mapping[str, Arrays], folder: Path) -> Task:
@@ -251,7 +257,9 @@ def _task(case: Case, inputs: Mapping[str, Arrays], folder: Path) -> Task:
         if case.definition.kind == "result" or (case.here is None and outputs is None):
             right = inputs[entry.name]
         elif case.here is not None:
-            right = {key: array[:rows] for key, array in case.here[entry.name].items()}
+            right = {
+                key: np.resize(a, (rows, *a.shape[1:])) for key, a in case.here[entry.name].items()
+            }
         else:
             right = _any_answer(outputs or {}, rows)
         references[entry.name] = case.definition.truth(right)
@@ -274,22 +282,51 @@ def _check_place(report: Report, case: Case, place: Place, work: Path) -> None:
     arguments = (case.definition, sets, task, case.path, place.engine)
     first = trial.run(*arguments, work / "run1")
     if first.outcome.status == "Failed" or first.problem:
-        text = "\n  ".join(explain.causes(first, case.definition, case.program))
+        found = [
+            f"{entry.name}: {text}"
+            for entry in case.definition.sets
+            if entry.name in first.answers
+            for text in judge.answer_problems(
+                first.answers[entry.name], case.outputs(entry), case.rows(entry)
+            )
+        ]
+        text = "\n  ".join([*found, *explain.causes(first, case.definition, case.program)])
         report.add("failed", f"{place.label}: {text}")
         return
     second = trial.run(*arguments, work / "run2")
     _report_run(report, case, place, first, second)
-    wrong = _compare(report, case, place, first, second)
+    wrong = _compare(case, first, second)
     if case.definition.kind != "result":
         wrong += _check_few(case, place, first, work)
     try:
         wrong += _check_reference(report, case, place, first, work)
     except RunError as error:
-        wrong.append(str(error))
-    for text in dict.fromkeys(wrong):
-        report.add("failed", f"{place.label}: {text}")
+        wrong.append(("", str(error)))
+    for name, text in dict.fromkeys(wrong):
+        report.add("failed", f"{place.label}: {name}: {text}" if name else f"{place.label}: {text}")
+    report.rows += _rows_of(case, place, first, {name for name, _ in wrong})
     if not wrong:
         report.add("ok", f"{place.label}: {len(sets)} sets, shape, dtype and values right")
+
+
+def _rows_of(case: Case, place: Place, run: Trial, wrong: Collection[str]) -> list[Row]:
+    """A row of the report's table for each set."""
+    calls = run.facts.get("calls")
+    seconds = {
+        call.get("name"): float(call["seconds"])
+        for call in (calls if isinstance(calls, list) else [])
+        if isinstance(call, dict) and isinstance(call.get("seconds"), float)
+    }
+    return [
+        Row(
+            place.label,
+            entry.name,
+            case.rows(entry),
+            seconds.get(entry.name, 0.0),
+            entry.name not in wrong,
+        )
+        for entry in case.definition.sets
+    ]
 
 
 def _report_run(report: Report, case: Case, place: Place, first: Trial, second: Trial) -> None:
@@ -315,14 +352,12 @@ def _report_run(report: Report, case: Case, place: Place, first: Trial, second: 
             report.add("ok", f"{place.label}: {name} was imported from the zip")
 
 
-def _compare(report: Report, case: Case, place: Place, first: Trial, second: Trial) -> list[str]:
-    """What is wrong with the answers of two runs, with a table row for each set."""
+Wrong = list[tuple[str, str]]  # name of a set ("" for all of them), what is wrong
+
+
+def _compare(case: Case, first: Trial, second: Trial) -> Wrong:
+    """What is wrong with the answers of two runs."""
     wrong = []
-    calls = {
-        call.get("name"): call.get("seconds", 0.0)
-        for call in first.facts.get("calls", [])
-        if isinstance(call, dict)
-    }
     for entry in case.definition.sets:
         answer, rows = first.answers[entry.name], case.rows(entry)
         if case.definition.kind == "result":
@@ -330,48 +365,52 @@ def _compare(report: Report, case: Case, place: Place, first: Trial, second: Tri
         found = judge.answer_problems(answer, case.outputs(entry), rows)
         if where := judge.difference(answer, second.answers.get(entry.name, {})):
             found.append(f"two runs differ: {where}")
-        wrong += [f"{entry.name}: {text}" for text in found]
-        seconds = float(calls.get(entry.name, 0.0))
-        report.rows.append(Row(place.label, entry.name, rows, seconds, not found))
+        wrong += [(entry.name, text) for text in found]
     return wrong
 
 
-def _check_few(case: Case, place: Place, first: Trial, work: Path) -> list[str]:
-    """Fewer rows at a time: the same answers, row by row."""
-    counts = [case.definition.fewest - 1 + few for few in FEW]
-    inputs = {
-        entry.name: {
-            key: array[: counts[number % len(FEW)]]
-            for key, array in case.inputs[entry.name].items()
-        }
-        for number, entry in enumerate(case.definition.sets)
-    }
-    sets, task = case.definition.sets, _task(case, inputs, work / "few")
+def _check_few(case: Case, place: Place, first: Trial, work: Path) -> Wrong:
+    """A few rows answer as they do among many, and extreme ones with finite values."""
+    sets, inputs, counts = case.definition.sets, {}, {}
+    for number, entry in enumerate(case.definition.sets):
+        counts[entry.name] = FEW[number % len(FEW)]
+        inputs[entry.name] = _few(case, entry, counts[entry.name])
+    task = _task(case, inputs, work / "few")
     few = trial.run(case.definition, sets, task, case.path, place.engine, work / "run3")
-    if few.outcome.status == "Failed" or few.problem:
+    # Rows of a million are there to be answered, not to be scored: the scores are of no interest.
+    if few.problem:
         text = "; ".join(explain.causes(few, case.definition, case.program))
-        return [f"with {', '.join(map(str, counts))} rows: {text}"]
+        return [("", f"with few and with extreme rows: {text}")]
     # The platform runs a graph of its own accord, in batches that no artifact's certificate covers.
     exact = case.contents is not None and case.definition.kind == "code"
-    wrong = []
+    wrong: Wrong = []
     for entry in sets:
-        answer = few.answers[entry.name]
-        whole = {key: array[: _rows(answer)] for key, array in first.answers[entry.name].items()}
-        where = judge.difference(answer, whole)
-        if where and (exact or judge.gap(answer, whole) > 1e-3 * max(1.0, judge.largest(whole))):
-            wrong.append(
-                f"{entry.name}: {_rows(answer)} rows alone are answered otherwise: {where}"
-            )
+        answer, rows = few.answers[entry.name], _rows(inputs[entry.name])
+        if found := judge.answer_problems(answer, case.outputs(entry), rows):
+            wrong += [(entry.name, f"with extreme rows: {text}") for text in found]
+            continue
+        count = counts[entry.name]
+        alone = {key: array[:count] for key, array in answer.items()}
+        whole = {key: array[:count] for key, array in first.answers[entry.name].items()}
+        where = judge.difference(alone, whole)
+        if where and (exact or judge.gap(alone, whole) > 1e-3 * max(1.0, judge.largest(whole))):
+            wrong.append((entry.name, f"{count} rows alone are answered otherwise: {where}"))
     return wrong
+
+
+def _few(case: Case, entry: TestSet, count: int) -> Arrays:
+    """The first rows of a set, then the extreme ones of made-up inputs."""
+    few = {key: array[:count] for key, array in case.inputs[entry.name].items()}
+    found = probes(case.definition, entry.subject, case.bundles.get(entry.subject))
+    (extreme,) = (probe.arrays for probe in found if probe.name == EXTREME)
+    return {key: np.concatenate([array, extreme[key]]) for key, array in few.items()}
 
 
 def _rows(answer: Arrays) -> int:
     return len(next(iter(answer.values())))
 
 
-def _check_reference(
-    report: Report, case: Case, place: Place, first: Trial, work: Path
-) -> list[str]:
+def _check_reference(report: Report, case: Case, place: Place, first: Trial, work: Path) -> Wrong:
     """Every bit equal to `Model.predict`: on the zip's runtime, and here where it is the same."""
     if case.contents is None or case.definition.kind != "code":
         return []
@@ -383,14 +422,14 @@ def _check_reference(
     versions = first.facts.get("versions")
     version = versions.get("onnxruntime") if isinstance(versions, dict) else None
     same = case.here is not None and version == onnxruntime.__version__
-    wrong = []
+    wrong: Wrong = []
     for entry in sets:
         for what, other in (
             ("Model.predict on the zip's runtime", direct),
             ("Model.predict here", case.here if same else None),
         ):
             where = other and judge.difference(first.answers[entry.name], other[entry.name])
-            wrong += [f"{entry.name}: it differs from {what}: {where}"] if where else []
+            wrong += [(entry.name, f"it differs from {what}: {where}")] if where else []
     if wrong:
         return wrong
     where = "in a fresh process and here" if same else "in a fresh process"

@@ -12,6 +12,7 @@ from artifact.arrays import decode_npz
 from submission.challenges import ARRAY_KEY, Array, Arrays, Contract, Definition, Tensor
 from submission.errors import ConfigError
 
+EXTREME = "extreme"
 EXTREMES = (0.0, 1.0, -1e3, 1e4, 1e-30, -1e6)
 BATCHES = (1, 2, 7)
 
@@ -52,7 +53,7 @@ def probes(definition: Definition, subject: str, bundle: Bundle | None) -> list[
         key: _extreme(tensor, golden.get(key), shapes[key], generator)
         for key, tensor in contract.inputs.items()
     }
-    return [*found, Probe("extreme", definition.mask(arrays))]
+    return [*found, Probe(EXTREME, definition.mask(arrays))]
 
 
 def _golden(bundle: Bundle, contract: Contract) -> dict[str, Array]:

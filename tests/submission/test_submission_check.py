@@ -49,6 +49,7 @@ def test_what_build_writes_passes(small_zip: Path):
     assert all(row.equal for row in report.rows)
 
 
+@pytest.mark.slow
 def test_two_modalities_pass_and_the_command_prints_a_line_per_check_and_a_table(
     decoder_zip: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -68,6 +69,7 @@ if len(X) == 162:
 return answer + np.random.rand(*answer.shape).astype(np.float32)"""
 
 
+@pytest.mark.slow
 def test_wrong_values_fail_in_words(small_zip: Path, tmp_path: Path):
     bent = with_predict(small_zip, tmp_path / "bent.zip", WRONG)
     printed = "\n".join(failures(run(bent)))
@@ -77,6 +79,7 @@ def test_wrong_values_fail_in_words(small_zip: Path, tmp_path: Path):
 RANDOM = "return (answer + np.random.rand(*answer.shape)).astype(np.float32)"
 
 
+@pytest.mark.slow
 def test_answers_that_differ_fail_in_words(small_zip: Path, tmp_path: Path):
     printed = "\n".join(failures(run(with_predict(small_zip, tmp_path / "bent.zip", RANDOM))))
     for text in (
@@ -88,6 +91,7 @@ def test_answers_that_differ_fail_in_words(small_zip: Path, tmp_path: Path):
         assert text in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -102,24 +106,27 @@ def test_wrong_shape_and_dtype_fail_in_words(
     assert message in "\n".join(failures(run(bent)))
 
 
+@pytest.mark.slow
 def test_answer_that_is_no_array_fails(small_zip: Path, tmp_path: Path):
     bent = with_predict(small_zip, tmp_path / "bent.zip", "return answer.tolist()")
     text = one_failure(bent)
     assert "predict() gave list for arr_0; it must give a numpy array" in text
 
 
+@pytest.mark.slow
 def test_flipped_bit_is_found_where_it_is_and_nowhere_else(small_zip: Path, tmp_path: Path):
     report = run(with_predict(small_zip, tmp_path / "bent.zip", FLIP))
     assert {row.set for row in report.rows if not row.equal} == {"beignet_private_1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tail", "messages"),
     [
         ("import scipy", ["No module named 'scipy'", "the zip must carry"]),
         ("open('artifacts/affi/model.onnx')", ["No such file", "find files by __file__"]),
         ("raise ValueError('no luck')", ["ended with status 1", "no luck"]),
-        ("sys.exit(0)", ["SystemExit", "exit()"]),
+        ("sys.exit(0)", ["SystemExit"]),
         (
             "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=3)",
             ["unreachable"],
@@ -138,11 +145,13 @@ def test_code_that_leans_on_what_is_not_there_fails(
         assert message in text
 
 
+@pytest.mark.slow
 def test_endless_loop_meets_the_time_limit(small_zip: Path, tmp_path: Path):
     bent = bend(small_zip, tmp_path / "bent.zip", {"model.py": lambda d: d + b"while True: pass\n"})
     assert "Execution Time Limit exceeded" in one_failure(bent, time_limit=3)
 
 
+@pytest.mark.slow
 def test_code_that_does_without_the_artifact_fails(small_zip: Path, tmp_path: Path):
     model = b"""
 import numpy as np
@@ -200,6 +209,7 @@ def test_artifact_swapped_for_another_whole_one(
     assert "is not the artifact that the zip was built from" in text
 
 
+@pytest.mark.slow
 def test_interpreter_without_a_runtime_in_the_zip(small_zip: Path, tmp_path: Path):
     bent = bend(
         small_zip,
@@ -211,12 +221,14 @@ def test_interpreter_without_a_runtime_in_the_zip(small_zip: Path, tmp_path: Pat
     assert "`axonnx submission build CONFIG --python 3.12`" in text
 
 
+@pytest.mark.slow
 def test_an_interpreter_named_twice_runs_once(small_zip: Path):
     report = check(small_zip, pythons=["3.11", "3.11", str(find_python("3.11"))])
     assert report.passed, failures(report)
     assert len({row.set for row in report.rows}) == len(report.rows)
 
 
+@pytest.mark.slow
 def test_data_of_the_challenge_are_used(small_zip: Path, artifacts: Artifacts, tmp_path: Path):
     rows = np.random.default_rng(0).normal(size=(9, 20, 5, 9)).astype(np.float32)
     np.savez(tmp_path / "test_data_affi_masked.npz", rows)

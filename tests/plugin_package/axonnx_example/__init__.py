@@ -1,0 +1,1 @@
+"""A challenge and a model that axonnx knows nothing of."""

@@ -31,6 +31,7 @@ from submission.worker import Task
 FILE = "competition.yaml"
 DEFAULT_IMAGE = "codalab/codalab-legacy:py37"
 DEFAULT_SECONDS = 600  # of a phase, and of the default queue, whatever a phase asks for
+MAX_KEY = 36  # characters of a leaderboard's or column's key and title
 MAX_TEXT = 1_000_000
 MAX_BYTES = 15 << 30  # what a user may store on the platform
 PARTS = ("scoring_program", "ingestion_program", "input_data", "reference_data")

@@ -143,10 +143,11 @@ def graph_problems(model: bytes) -> tuple[list[str], list[str]]:
         text = str(error).split("\n")[0]
         return [f"cannot be run on frames (batch, 1, 86, 155): {text}"], []
     if not layers.FEWEST <= len(chosen) <= layers.MOST:
+        listed = f" ({', '.join(chosen[:5])})" if chosen else ""
         return [
-            f"{len(chosen)} tensors inside can be scored ({', '.join(chosen[:5])}); {layers.FEWEST} "
-            f"to {layers.MOST} must be: floats of 2 to 4 axes, before sight joins the policy, not "
-            f"called {', '.join(layers.IGNORED)}"
+            f"{len(chosen)} tensors inside can be scored{listed}; {layers.FEWEST} to {layers.MOST} "
+            "must be: floats of 2 to 4 axes, the first of them the batch, before sight joins the "
+            f"policy, and not called {', '.join(layers.IGNORED)}"
         ], []
     return [], _odd(summary, session, found, chosen)
 
@@ -157,11 +158,11 @@ def _odd(
     """What lets the kit score other tensors than meant, or fail."""
     odd = []
     if not found.joins:
+        parts = ", ".join(layers.ELSE)
         odd.append(
-            f"no node takes a tensor of {layers.SIGHT} and one of {', '.join(layers.ELSE)}, so that "
-            "the kit cannot tell sight from the rest: it scores "
-            f"{len(chosen)} tensors, {chosen[0]} to {chosen[-1]}. Export names as the starter kit's "
-            "network has them"
+            f"no node takes a tensor of {layers.SIGHT} and one of {parts}, so that the kit cannot "
+            f"tell sight from the rest: it scores {len(chosen)} tensors, {chosen[0]} to "
+            f"{chosen[-1]}. Export names as the starter kit's network has them"
         )
     elif not set(chosen) <= found.before:
         odd.append(

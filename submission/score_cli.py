@@ -83,8 +83,8 @@ def _score(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     if options.data is not None:
         existing(options.data, folder=True)
-    if options.baseline is not None:
-        existing(options.baseline)
+    if options.baseline is not None and existing(options.baseline).suffix != ".zip":
+        score_records.read_record(options.baseline)  # said before the run, not behind it
     with console.status("reading") as status:
         result = _run(options, existing(options.zip), options.output, status.update)
         if result.status == "Finished":
@@ -147,6 +147,8 @@ def _print(console: Console, result: Score, options: argparse.Namespace) -> None
     console.print(f"{result.status}: {result.challenge}, {result.place}", markup=False)
     if result.columns:
         console.print(_table(result))
+    if result.columns and result.previous is not None:
+        console.print(_comparison(result, result.previous))
     for text in result.causes:
         console.print(f"✗ {text}", style="bold red", markup=False, soft_wrap=True)
     for text in result.notes:
@@ -163,19 +165,22 @@ def _print(console: Console, result: Score, options: argparse.Namespace) -> None
 
 
 def _table(result: Score) -> Table:
-    previous = result.previous
     table = Table("column")
     for name in ("score", f"{LEVEL:.0%} interval"):
         table.add_column(name, justify="right")
     table.add_column("drawn")
-    if previous is not None:
-        which = "same zip" if previous.sha256 == result.sha256 else previous.zip
-        table.add_column(f"before ({which})", justify="right")
-        for name in ("difference", f"{LEVEL:.0%} interval", "better in"):
-            table.add_column(name, justify="right")
     for entry in result.columns:
-        cells = [entry.column.title, *_cells(entry)]
-        table.add_row(*cells, *(_differences(entry) if previous is not None else ()))
+        table.add_row(entry.column.title, *_cells(entry))
+    return table
+
+
+def _comparison(result: Score, previous: Record) -> Table:
+    which = "the same zip" if previous.sha256 == result.sha256 else previous.zip
+    table = Table("column", title=f"beside {which} of {previous.time}", title_justify="left")
+    for name in ("before", "difference", f"{LEVEL:.0%} interval", "better in"):
+        table.add_column(name, justify="right")
+    for entry in result.columns:
+        table.add_row(entry.column.title, *_differences(entry))
     return table
 
 

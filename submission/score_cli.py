@@ -7,13 +7,16 @@ import hashlib
 import json
 import math
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from submission import archive, budgets, score_records, trial
+from submission.challenges import Challenge
 from submission.check import stated_definition
 from submission.errors import ArchiveError, ConfigError
 from submission.intervals import LEVEL, RESAMPLES, Statistics
@@ -264,22 +267,32 @@ def _pair(low: float, high: float) -> list[float] | None:
 
 def _report(options: argparse.Namespace) -> int:
     path = existing(options.zip)
+    challenge = chosen_challenge(options)
+    with Console(stderr=True).status("measuring") as status:
+        budget = report(path, challenge, pythons=options.python, notify=status.update)
+    print_budget(Console(), budget)
+    return 0 if all(budget.verdicts().values()) else 1
+
+
+def report(
+    path: Path,
+    challenge: tuple[Challenge, BaseModel] | None = None,
+    *,
+    pythons: Sequence[str] = (),
+    timed: bool = True,
+    notify: Callable[[str], None] = lambda text: None,
+) -> budgets.Budget:
+    """Measure the zip at `path` and write its report beside it; `timed` False: sizes alone.
+
+    Raises ArchiveError, ConfigError, RunError.
+    """
     if found := archive.problems(path, ()):
         raise ArchiveError(f"{path}: {'; '.join(found)}")
-    console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="axonnx-report-") as name:
-        program = trial.unpack(path, Path(name))
-        challenge = chosen_challenge(options)
-        stated, definition = stated_definition(program, challenge)
-    with console.status("measuring") as status:
-        budget = budgets.measure(
-            path, definition, stated, pythons=options.python, notify=status.update
-        )
-    written = budgets.write(budget, path)
-    print_budget(Console(), budget)
-    for file in written:
-        print(file)
-    return 0 if all(budget.verdicts().values()) else 1
+        stated, definition = stated_definition(trial.unpack(path, Path(name)), challenge)
+    budget = budgets.measure(path, definition, stated, pythons=pythons, timed=timed, notify=notify)
+    budgets.write(budget, path)
+    return budget
 
 
 def print_budget(console: Console, budget: budgets.Budget) -> None:
@@ -292,3 +305,5 @@ def print_budget(console: Console, budget: budgets.Budget) -> None:
         console.print(f"{mark} {text}", style=style, markup=False, soft_wrap=True)
     for text in budget.notes:
         console.print(f"– {text}", style="dim", markup=False, soft_wrap=True)
+    stem = Path(budget.zip).stem
+    console.print(f"{stem}.report.md and .json lie beside the zip", markup=False, soft_wrap=True)

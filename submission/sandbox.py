@@ -124,7 +124,7 @@ def _make_environment(python: Path, packages: list[str], place: Path) -> None:
     uv, common = uv_command(), ["--no-python-downloads", "-q"]
     make = [uv, "venv", *common, "--no-project", "--python", str(python), str(place)]
     fill = [uv, "pip", "install", *common, "--python", str(place / "bin" / "python")]
-    for command in (make, [*fill, "--only-binary", ":all:", *packages]):
+    for command in (make, [*fill, "--compile-bytecode", "--only-binary", ":all:", *packages]):
         done = subprocess.run(command, capture_output=True, text=True, cwd=place.parent)
         if done.returncode:
             wanted = ", ".join(packages)

@@ -24,7 +24,7 @@ def write_competition(folder: Path, windows: int = 64) -> Path:
     truth = {}
     for subject, channels in CHANNELS.items():
         rows = generator.normal(100, 40, (windows, 20, channels, 9)).astype(np.float32)
-        rows[0] = 1e6
+        rows[0] = 3e4
         rows[1] = -1e-30
         truth[subject] = {ARRAY_KEY: rows}
     masked = {name: definition.mask(arrays) for name, arrays in truth.items()}

@@ -194,7 +194,7 @@ def _submission(definition: Definition) -> str:
         )
         mistakes = [
             "- Files opened by a relative path: find them beside `__file__`.",
-            "- Packages that the image lacks: put them into the zip; a `requirements.txt` is not read.",
+            "- Packages that the image lacks: put them into the zip; `requirements.txt` is unread.",
         ]
     return _fill(
         "bundle_submission.md",

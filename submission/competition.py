@@ -33,6 +33,7 @@ DEFAULT_IMAGE = "codalab/codalab-legacy:py37"
 DEFAULT_SECONDS = 600  # of a phase, and of the default queue, whatever a phase asks for
 MAX_KEY = 36  # characters of a leaderboard's or column's key and title
 MAX_TEXT = 1_000_000
+MAX_NODES = 100_000
 MAX_BYTES = 15 << 30  # what a user may store on the platform
 PARTS = ("scoring_program", "ingestion_program", "input_data", "reference_data")
 _YAML_ERRORS = (
@@ -232,7 +233,7 @@ def parse(folder: Path) -> tuple[list[str], Competition | None]:
             data = stream.read(MAX_TEXT + 1)
         if len(data) > MAX_TEXT:
             return [f"{FILE}: is longer than {MAX_TEXT} bytes; it is a short text"], None
-        content = yaml.load(data.decode("utf-8-sig"), _Loader)
+        content = _plain(data.decode("utf-8-sig"))
     except _YAML_ERRORS as error:
         text = " ".join(str(error).split())[:300] or "nested too deeply"
         return [f"{FILE}: is no YAML that can be read ({text})"], None
@@ -244,12 +245,31 @@ def parse(folder: Path) -> tuple[list[str], Competition | None]:
         return [_complaint(content, entry) for entry in error.errors()], None
 
 
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"alias *{event.anchor}: write the value out")
-        return super().compose_node(parent, index)
+def _plain(text: str) -> Any:
+    """The document as plain values; what aliases would blow up raises YAMLError."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _size(root, {}) > MAX_NODES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are once every alias is written out."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_NODES + 1  # for an alias of what it stands in
+        parts = node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _complaint(content: dict[Any, Any], error: Any) -> str:

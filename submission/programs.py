@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from artifact.arrays import encode_npz
 from submission import challenges
 from submission.challenges import Arrays, Definition, TestSet, template
@@ -117,12 +119,19 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Write the ingestion program of a challenge, without its plan, into a folder."""
+    """Write the ingestion program of a challenge, without its plan, into a folder.
+
+    Nothing is written where none can be made without settings, as for files of predictions.
+    """
     if len(words) != 2:
         print("usage: python -m submission.programs CHALLENGE FOLDER", file=sys.stderr)
         return 2
     challenge = challenges.get(words[0])
-    definition = challenge.definition(challenge.settings(), ())
+    try:
+        definition = challenge.definition(challenge.settings(), ())
+    except ValidationError:
+        print(f"{challenge.name}: no program without settings", file=sys.stderr)
+        return 0
     files = ingestion_program(definition, ()) or {}
     write_files(Path(words[1]), {n: d for n, d in files.items() if n.endswith(".py")})
     return 0

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from submission.answers import plain
 from submission.codabench import CodabenchClient
+from submission.errors import PlatformError
 from submission.follow import State, follow
 from submission.records import Records
 from submission.transport import Advance
@@ -87,8 +88,15 @@ def watch(
                 console.print(f"{time.monotonic() - begun:5.0f} s  {text}", soft_wrap=True)
         live.update(task, description=f"submission {submission}: " + " → ".join(seen[1:][-6:]))
 
-    with live:
-        return follow(client, submission, notify=notify, interval=interval)
+    try:
+        with live:
+            return follow(client, submission, notify=notify, interval=interval)
+    except PlatformError as error:
+        raise PlatformError(
+            f"{error}. The submission goes on at CodaBench: "
+            f"axonnx submission status {submission} --watch",
+            error.status,
+        ) from None
 
 
 def describe(state: State) -> str:

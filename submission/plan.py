@@ -12,7 +12,7 @@ from submission.codabench import dataset_body, submission_body
 from submission.eligibility import check_fact_sheet, choose_tasks
 from submission.parcel import Parcel
 from submission.records import Upload
-from submission.upload import Options
+from submission.upload import Options, goes_on
 
 HIDDEN = "***"
 
@@ -43,13 +43,12 @@ class Known:
     secret_key: bool = False
 
 
-def plan(
-    site: str, options: Options, parcel: Parcel, known: Known, leaderboard: bool
-) -> list[Planned]:
+def plan(site: str, options: Options, parcel: Parcel, known: Known) -> list[Planned]:
     """The requests in their order. Raises ConfigError as the upload would."""
     past = known.past
-    if past is not None and past.submission is not None and not (past.final or options.again):
-        return [*_first(site, options, known), *_last(site, str(past.submission), leaderboard)]
+    if past is not None and goes_on(past, options):
+        number = str(past.submission)
+        return [*_first(site, options, known), *_last(site, number, options.leaderboard)]
     if past is not None and past.submission is not None:
         past = None
     phase = "{phase}" if known.phase is None else str(known.phase.id)
@@ -58,7 +57,7 @@ def plan(
     calls += _transfer(site, options, parcel, past)
     calls.append(Planned("GET", f"{site}/api/submissions/?phase={phase}"))
     calls.append(Planned("POST", f"{site}/api/submissions/", _submission(options, known, past)))
-    return calls + _last(site, "{submission}", leaderboard)
+    return calls + _last(site, "{submission}", options.leaderboard)
 
 
 def _first(site: str, options: Options, known: Known) -> list[Planned]:

@@ -7,6 +7,7 @@ storage, which never sees it. Neither keeps cookies or follows a redirect by its
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import httpx
 from submission.answers import plain
 from submission.errors import ConfigError, PlatformError
 
+HOST = re.compile(r"[0-9A-Za-z.:_-]+")
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_ANSWER = 16 << 20
 MAX_DOWNLOAD = 8 << 30
@@ -73,7 +75,7 @@ def safe_url(text: str, what: str, local: bool) -> httpx.URL:
         raise PlatformError(f"{what} is no URL; expected https://…") from None
     if url.userinfo:
         raise PlatformError(f"{what} holds a user name or password; expected https://host/…")
-    if url.scheme == "https" and url.host and (local or url.host not in LOCAL):
+    if url.scheme == "https" and HOST.fullmatch(url.host) and (local or url.host not in LOCAL):
         return url
     if local and url.scheme == "http" and url.host in LOCAL:
         return url

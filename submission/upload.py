@@ -41,6 +41,7 @@ class Options:
     tasks: tuple[str, ...] = ()
     register: bool = False
     again: bool = False
+    leaderboard: bool = False
     fact_sheet: Mapping[str, Any] | None = None
     organization: int | None = None
 
@@ -66,13 +67,21 @@ def upload(client: CodabenchClient, records: Records, options: Options, person: 
     with records.exclusively():
         past = records.last(client.url, parcel.sha256, competition.id, phase.id)
         if past is not None and past.submission is not None:
-            if not (past.final or options.again):
-                person.notify(f"submission {past.submission} of these bytes is on its way")
+            if goes_on(past, options):
+                person.notify(f"going on with submission {past.submission} of these bytes")
                 return past.submission
             _want_again(options, person, past.submission, past.status)
             past = None
         warn_unchecked(records, parcel, person.notify)
         return _Way(client, records, options, person, parcel, competition, phase).go(past)
+
+
+def goes_on(past: Upload, options: Options) -> bool:
+    """Whether what was submitted already has something left to be done: waiting, or showing it."""
+    if past.submission is None or options.again:
+        return False
+    unshown = options.leaderboard and past.status == "Finished" and not past.leaderboard
+    return not past.final or unshown
 
 
 def warn_unchecked(records: Records, parcel: Parcel, notify: Callable[[str], None]) -> None:

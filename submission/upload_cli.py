@@ -26,7 +26,7 @@ from submission.follow import INTERVAL, State, read
 from submission.parcel import read_parcel
 from submission.plan import Known, plan
 from submission.records import DEFAULT, Records, Upload
-from submission.upload import Options, Person, record_state, upload, warn_unchecked
+from submission.upload import Options, Person, goes_on, record_state, upload, warn_unchecked
 
 INTERRUPTED = 130
 
@@ -117,11 +117,12 @@ def _upload(options: argparse.Namespace) -> int:
         tuple(options.task),
         options.register,
         options.again,
+        options.leaderboard,
         _answers(options.fact_sheet),
         options.organization,
     )
     if options.dry_run:
-        return _dry_run(console, records, wish, options.leaderboard)
+        return _dry_run(console, records, wish)
     read_parcel(options.zip)  # a wrong file is told before a password is asked for
     with credentials.connect(os.environ) as client:
         with Transfers(console) as transfers:
@@ -151,7 +152,7 @@ def _answers(path: Path | None) -> dict[str, Any] | None:
     return value
 
 
-def _dry_run(console: Console, records: Records, wish: Options, leaderboard: bool) -> int:
+def _dry_run(console: Console, records: Records, wish: Options) -> int:
     """Print the requests; only a token that is there already is used, and only to read."""
     tell, parcel = partial(say, console), read_parcel(wish.zip)
     warn_unchecked(records, parcel, tell)
@@ -165,11 +166,13 @@ def _dry_run(console: Console, records: Records, wish: Options, leaderboard: boo
             phase = choose_phase(competition, wish.phase)
             past = records.last(client.url, parcel.sha256, competition.id, phase.id)
             known = Known(competition, phase, past, None, known.secret_key)
-            if past is None or past.submission is None:
+            if past is None or not goes_on(past, wish):
                 require_open(client, phase, tell)
+            if past is not None and past.final and not (wish.again or goes_on(past, wish)):
+                tell(f"! submitted already, as {past.submission}: this needs --again")
             tell(f"participant: {competition.participant_status or 'not registered'}")
         tell(f"{parcel.path}: {parcel.size} bytes, sha256 {parcel.sha256}")
-        for call in plan(client.url, wish, parcel, known, leaderboard):
+        for call in plan(client.url, wish, parcel, known):
             tell(f"  {call}")
     tell("dry run: nothing was sent that changes anything")
     return 0

@@ -32,7 +32,7 @@ from codabench_server import (
 )
 from rich.console import Console
 
-from submission import credentials, display, eligibility
+from submission import contents, credentials, display, eligibility, parcel
 from submission.answers import Submission
 from submission.codabench import CodabenchClient
 from submission.errors import ConfigError
@@ -358,6 +358,7 @@ def test_a_zip_that_describes_itself_oddly(tmp_path: Path) -> None:
         with zipfile.ZipFile("odd.zip", "w") as zipped:
             zipped.writestr("submission.json", content)
         assert read_parcel(Path("odd.zip")).artifacts == {}
+    assert parcel.CONTENTS == contents.FILE
 
 
 # ---- how it ends ----------------------------------------------------------------------------
@@ -406,9 +407,32 @@ def test_several_tasks_that_finish(platform: Platform) -> None:
 def test_the_leaderboard(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     assert send("--leaderboard") == 0
     assert platform.roots()[0].on_leaderboard
+    assert send("--leaderboard") == 2
+    assert send("--again") == 0
+    assert send("--leaderboard") == 0  # the one that was not shown yet
+    assert [sent.on_leaderboard for sent in platform.roots()] == [True, True]
     platform.rule = "Force_Best"
     assert send("--leaderboard", "--again") == 1
     assert "chooses the leaderboard's submissions by itself" in capsys.readouterr().err
+
+
+def test_a_platform_that_goes_away_meanwhile(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.fail("GET", "/api/submissions/501/", "html", 9, 502)
+    assert send() == 1
+    assert "axonnx submission status 501 --watch" in capsys.readouterr().err
+
+
+def test_a_person_may_stop_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*args: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CodabenchClient, "complete", stop)
+    assert send() == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
 
 
 # ---- dry run ----------------------------------------------------------------------------------
@@ -467,6 +491,9 @@ def test_a_dry_run_of_an_interrupted_upload_shows_the_rest(
     printed = capsys.readouterr().out
     assert "sassy_url" not in printed
     assert f"/api/datasets/completed/{platform.stored[0]}/" in printed
+    assert send() == 0
+    assert send("--dry-run") == 0
+    assert "! submitted already, as 501: this needs --again" in capsys.readouterr().out
 
 
 # ---- status and fetch -------------------------------------------------------------------------
@@ -640,11 +667,11 @@ def test_progress_on_a_terminal(platform: Platform) -> None:
     platform.scripts = [FINISHED]
     screen = Console(file=io.StringIO(), force_terminal=True, width=200)
     with credentials.connect(os.environ) as client, display.Transfers(screen) as transfers:
-        parcel = read_parcel(Path("model.zip"))
-        dataset = client.create_dataset(parcel.name, parcel.size, 7)
-        with parcel.path.open("rb") as file:
+        zipped = read_parcel(Path("model.zip"))
+        dataset = client.create_dataset(zipped.name, zipped.size, 7)
+        with zipped.path.open("rb") as file:
             advance = transfers.begin("model.zip")
-            client.upload(dataset, file, parcel.size, parcel.sha256, advance)
+            client.upload(dataset, file, zipped.size, zipped.sha256, advance)
         body = {"data": dataset.key, "phase": 71, "tasks": []}
         number = client.create_submission(body).id
         state = display.watch(client, Records(), number, 0.01, screen)

@@ -57,7 +57,7 @@ def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[
 def _refuse_strangers(definition: Definition, file: str, value: Any) -> None:
     """Raise RunError for what lies beside the arrays that the challenge asks for."""
     known = {e.key[:depth] for e in definition.sets if e.output == file for depth in range(9)}
-    left = [((name,), inner) for name, inner in value.items()]
+    left: list[tuple[tuple[str, ...], Any]] = [((name,), inner) for name, inner in value.items()]
     while left:
         key, inner = left.pop()
         if key not in known:

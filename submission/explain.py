@@ -1,31 +1,229 @@
-"""Why a run failed, in the participant's words: the platform's own texts name the symptom only."""
+"""Why a run failed, in the participant's words: the platform's own texts name the symptom only.
+
+What is known comes first from what the jobs left (exit status, time limit, memory cap, files), and
+only then from the text of a traceback.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from submission.challenges import Definition
+from submission import crash, predictions
+from submission.advice import SIGNALS, advice
+from submission.challenges import Definition, TestSet
+from submission.crash import Crash
+from submission.errors import RunError
+from submission.transfer import read_left
 from submission.trial import Trial
+from submission.worker import Job, Outcome, ProgramRun
 
-HINTS = {
-    "ModuleNotFoundError": "the image has numpy; what else the entry imports, the zip must carry",
-    "FileNotFoundError": "find files by __file__: the working folder is not the submission's",
-}
 TAIL = 1500
+MAX_TEXT = 1 << 20
+MAX_HEADLINE = 400
+MAX_LINES = 12
+MANY_BYTES = 1 << 20
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what would play with a terminal
+LISTED = "  - "  # before each problem that our scoring program names
+INGESTION_LOG = "prediction_ingestion_stderr"
 
 
 def causes(trial: Trial, definition: Definition, program: Path) -> list[str]:
-    """What made the run of a submission, unpacked in `program`, fail; the first says it shortest."""
-    outcome = trial.outcome
-    found = [f"CodaBench would say: {outcome.details}"] if outcome.details else []
-    for job in (outcome.prediction, outcome.scoring):
-        for run in job.runs if job else ():
-            if not run.exit_status:
-                continue
-            text = run.stderr.read_text("utf-8", errors="replace").strip()[-TAIL:]
-            name = "your model" if run.kind == "ingestion" else "the scoring program"
-            found.append(f"{name} ended with status {run.exit_status}:\n{text}")
-            found += [hint for sign, hint in HINTS.items() if sign in text]
-    if trial.problem:
-        found.append(trial.problem)
+    """What made the run of a submission, unpacked in `program`, fail; the first says it shortest.
+
+    Then come the participant's lines of a traceback, what CodaBench would show, what to do.
+    """
+    outcome, job = trial.outcome, trial.outcome.prediction
+    run = _ended_badly(trial)
+    if outcome.details.startswith("Bad or empty zip file"):
+        found = ["CodaBench cannot unpack it: " + "; ".join(job.notes if job else ())]
+        return [*found, platform(outcome), "to do: rebuild it with `axonnx submission build`"]
+    if run is not None:
+        progress = _progress(trial, definition)
+        return _of_run(run, job, outcome, progress, definition, program)
+    if trial.problem and definition.ingestion is not None and not trial.facts:
+        return [
+            f"your model ended the ingestion program with status 0{_progress(trial, definition)}: "
+            f"{trial.problem}",
+            platform(outcome),
+            "to do: take out os._exit() and what kills its own process",
+        ]
+    return [*_left_behind(outcome), *([trial.problem] * bool(trial.problem)), platform(outcome)]
+
+
+def platform(outcome: Outcome) -> str:
+    """What the platform would show, and where it hides the cause."""
+    text = f"CodaBench would show: {outcome.status}"
+    if outcome.details:
+        text += f', "{outcome.details.splitlines()[0]}"'
+    job = outcome.prediction
+    for run in job.runs if job else ():
+        if run.exit_status is None:
+            return f"{text}; the logs are lost after that"
+        if run.exit_status and run.kind == "ingestion":
+            return (
+                f"{text}. The ingestion program ended with status {run.exit_status}, which "
+                f"CodaBench ignores: the cause stands in its log {INGESTION_LOG}"
+            )
+    return text
+
+
+def noise(trial: Trial) -> list[str]:
+    """What a run that went well did too much of."""
+    found = []
+    for run in trial.outcome.prediction.runs if trial.outcome.prediction else ():
+        size = run.stdout.stat().st_size + run.stderr.stat().st_size
+        if size > MANY_BYTES:
+            found.append(
+                f"your model prints {size / 1e6:.0f} MB; CodaBench sends and keeps every line: "
+                "print less"
+            )
     return found
+
+
+def _ended_badly(trial: Trial) -> ProgramRun | None:
+    """The program of the prediction job that is to blame."""
+    runs = trial.outcome.prediction.runs if trial.outcome.prediction else ()
+    for run in sorted(runs, key=lambda run: run.kind == "program"):
+        if run.exit_status != 0 or run.out_of_memory:
+            return run
+    return None
+
+
+def _of_run(
+    run: ProgramRun,
+    job: Job | None,
+    outcome: Outcome,
+    progress: str,
+    definition: Definition,
+    program: Path,
+) -> list[str]:
+    who = "your model" if run.kind == "ingestion" else "your program"
+    if run.exit_status is None:
+        found = [f"{who} was still running at the time limit{progress}: {outcome.details}"]
+        hint = "make it faster, or look where it waits: on CodaBench each job has its own clock"
+        return [*found, platform(outcome), f"to do: {hint}"]
+    if run.out_of_memory:
+        peak = f", at {run.peak_bytes / 1e6:.0f} MB" if run.peak_bytes else ""
+        hint = (
+            "predict in smaller batches. CodaBench sets no cap of its own: there the machine "
+            "ends what does not fit"
+        )
+        return [
+            f"{who} was ended for holding more memory than the cap of --memory{progress}",
+            f"{platform(outcome)}{peak}",
+            f"to do: {hint}",
+        ]
+    text = _error_text(run, job)
+    crashed = crash.read(text)
+    if crashed is None:
+        return _of_status(run, who, text, outcome, progress)
+    found = [_headline(crashed, who, progress), *map(str, crashed.own)]
+    if len(crashed.error) > MAX_HEADLINE or "\n" in crashed.error:
+        found += crashed.error.splitlines()[:MAX_LINES]
+    to_do = [f"to do: {text}" for text in advice(crashed, program, definition)]
+    return [*found, platform(outcome), *to_do]
+
+
+def _error_text(run: ProgramRun, job: Job | None) -> str:
+    """What the ingestion program kept of a failure, else the end of stderr."""
+    kept = None
+    if job is not None and run.kind == "ingestion":
+        try:
+            kept = read_left(job.output / "ingestion_error.txt", MAX_TEXT)
+        except RunError:
+            kept = None
+    text = _plain(kept) if kept else ""
+    return text if crash.HEADER in text else _tail(run.stderr)
+
+
+def _tail(path: Path, size: int = 1 << 16) -> str:
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - size))
+        return _plain(stream.read()).strip()
+
+
+def _plain(data: bytes) -> str:
+    return UNSEEN.sub("?", data.decode("utf-8", errors="replace"))
+
+
+def _of_status(run: ProgramRun, who: str, text: str, outcome: Outcome, progress: str) -> list[str]:
+    """A program that ended without a traceback: by a signal, or with a status of its own."""
+    status = run.exit_status or 0
+    ended = f"ended with status {status}"
+    if status > 128:
+        ended += f", by {SIGNALS.get(status - 128, f'signal {status - 128}')}"
+    last = text[-TAIL:].splitlines()[-MAX_LINES:]
+    return [f"{who} {ended}{progress}", *last, platform(outcome)]
+
+
+def _headline(crashed: Crash, who: str, progress: str) -> str:
+    error = crashed.error.splitlines()[0]
+    if len(error) > MAX_HEADLINE:
+        error = error[:MAX_HEADLINE] + "…"
+    return f"{who} crashed {_when(crashed)}{progress}: {error}"
+
+
+def _when(crashed: Crash) -> str:
+    """In which call of the challenge's: by the first line of the participant's, else by ours."""
+    if crashed.own:
+        function = crashed.own[0].function
+        if function in ("", "<module>"):
+            return "when it was imported"
+        return f"in {function}()"
+    functions = {frame.function for frame in crashed.frames}
+    if "write" in functions:
+        return "when its answer was stored"
+    if "predicted" in functions:
+        return "when it was called to predict"
+    return "when it was loaded" if "loaded" in functions else "when it was imported"
+
+
+def _progress(trial: Trial, definition: Definition) -> str:
+    """Which set it was at, how many rows that has, and what it had predicted before."""
+    job = trial.outcome.prediction
+    if job is None or definition.ingestion is None:
+        return ""
+    left = [entry for entry in definition.sets if not (job.output / entry.output).is_file()]
+    done = [entry.name for entry in definition.sets if entry not in left]
+    if not left:
+        return ""
+    rows = _rows(job, left[0])
+    size = f" ({rows} rows)" if rows is not None else ""
+    after = f", after {', '.join(done)}" if done else ""
+    return f", at the set {left[0].name}{size}{after}"
+
+
+def _rows(job: Job, entry: TestSet) -> int | None:
+    try:
+        arrays = predictions.read_arrays(job.folder / "input_data" / entry.input)
+    except RunError:
+        return None
+    return next((len(array) for array in arrays.values() if array.ndim), None)
+
+
+def _left_behind(outcome: Outcome) -> list[str]:
+    """What the scoring program, or the worker, found wrong with what was predicted."""
+    if "already contains a metadata file" in outcome.details:
+        return [
+            "a file `metadata` was written to the output; CodaBench keeps that name for itself: "
+            "give yours another"
+        ]
+    found = [] if outcome.scoring is None else [*_scoring(outcome.scoring)]
+    notes = outcome.prediction.notes if outcome.prediction else ()
+    return found + [note for note in notes if "nothing was copied" in note]
+
+
+def _scoring(job: Job) -> Iterable[str]:
+    for run in job.runs:
+        if run.kind != "program" or not run.exit_status:
+            continue
+        text = _tail(run.stderr)
+        lines = [line for line in text.splitlines() if line.startswith(LISTED)]
+        said = [line.removeprefix(LISTED) for line in lines] or text[-TAIL:].splitlines()
+        first, *others = said or [f"ended with status {run.exit_status}"]
+        yield f"the scoring program cannot score it: {first}"
+        yield from others[:MAX_LINES]
+        if len(others) > MAX_LINES:
+            yield f"and {len(others) - MAX_LINES} more"

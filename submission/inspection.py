@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import artifact
-from artifact import Bundle
+from artifact import Bundle, graph
 from artifact.errors import ArtifactError
+from submission import binaries
 from submission.build import normalized, package_files
 from submission.challenges import Definition
 from submission.contents import Contents
-from submission.findings import Report
+from submission.crash import CARRIED
+from submission.findings import Report, Status
 from submission.wheels import table, tree_digest
 
 ABI = re.compile(r"\.cpython-(\d)(\d+)-")
+LIBRARY = re.compile(r"\.so(\.\d+)*$|\.pyd$|\.dylib$")
+# What the images' systems have: Ubuntu 22.04, Debian 10.
+GLIBC = {"ytchou97/hdr-image": (2, 35), "codalab/codalab-legacy:py37": (2, 28)}
+FIXED = re.compile(
+    r"(/app/(ingested_program|input|output|program)|/home|/Users|/content|/root)/|[A-Z]:[\\/]\w"
+)
+MAX_FIXED = 5
+BY_FILE = "find files by __file__"
 NORMALIZED = (
     "ANSWERS IN NORMALIZED UNITS. CodaBench scores raw units; expect mean(mean²+std²). Train or "
     "import it with output_units: raw"
@@ -25,15 +35,10 @@ NORMALIZED = (
 
 def inspect_entry(report: Report, program: Path, definition: Definition) -> None:
     """The entry module parses under the image's Python and has the challenge's interface."""
-    path = program / definition.entry
-    python = definition.image.python or "3.10"
-    major, minor = map(int, python.split("."))
-    try:
-        tree = ast.parse(path.read_bytes(), feature_version=(major, minor))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        report.add("failed", f"{definition.entry}: does not parse under Python {python}: {error}")
-        return
     name, methods = definition.interface
+    tree = _parsed(report, program, definition.entry, definition)
+    if tree is None:
+        return
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     imported = {
         alias.asname or alias.name
@@ -41,11 +46,15 @@ def inspect_entry(report: Report, program: Path, definition: Definition) -> None
         if isinstance(node, ast.ImportFrom | ast.Import)
         for alias in node.names
     }
-    if name not in classes:
-        if not imported & {name, "*"}:
-            report.add("failed", f"{definition.entry}: has no class {name}, which CodaBench calls")
+    node = classes.get(name)
+    if node is None:
+        # Assigned names, and those of a module that is not looked at, show when it runs.
+        if not imported & {name, "*"} and not _assigned(tree, name):
+            have = f"; it has {', '.join(classes)}: rename it" if classes else ""
+            report.add(
+                "failed", f"{definition.entry}: has no class {name}, which CodaBench calls{have}"
+            )
         return
-    node = classes[name]
     defined = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
     missing = [method for method in methods if method not in defined]
     if missing and not node.bases:
@@ -55,6 +64,55 @@ def inspect_entry(report: Report, program: Path, definition: Definition) -> None
         )
     else:
         report.add("ok", f"{definition.entry}: class {name} with {', '.join(methods)}")
+
+
+def _parsed(
+    report: Report, program: Path, name: str, definition: Definition, status: Status = "failed"
+) -> ast.Module | None:
+    """A module's syntax tree; what the image's Python would not parse is reported."""
+    python = definition.image.python or "3.10"
+    major, minor = map(int, python.split("."))
+    try:
+        return ast.parse((program / name).read_bytes(), feature_version=(major, minor))
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
+        report.add(status, f"{name}: does not parse under Python {python}{where}: {error.msg}")
+    except (ValueError, RecursionError, MemoryError) as error:
+        report.add(status, f"{name}: does not parse under Python {python}: {error}")
+    return None
+
+
+def _assigned(tree: ast.Module, name: str) -> bool:
+    targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def inspect_modules(report: Report, program: Path, definition: Definition) -> None:
+    """The participant's modules beside the entry parse, and name no fixed path."""
+    names = [path.relative_to(program).as_posix() for path in sorted(program.rglob("*.py"))]
+    for name in names:
+        if name.startswith(CARRIED):
+            continue
+        quiet = name == definition.entry  # `inspect_entry` has reported on its syntax
+        tree = _parsed(Report() if quiet else report, program, name, definition, "warning")
+        if tree is None:
+            continue
+        fixed = [
+            (node.value, node.lineno)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if FIXED.match(node.value)
+        ]
+        for text, line in fixed[:MAX_FIXED]:
+            report.add("warning", f"{name}:{line}: {text[:60]!r} {_why(text)}: {BY_FILE}")
+
+
+def _why(path: str) -> str:
+    if path.startswith("/app/input/"):
+        return "is there in the scoring job alone"
+    if path.startswith("/app/"):
+        return "is there in some challenges and jobs alone"
+    return "is a folder of your machine"
 
 
 def inspect_requirements(report: Report, program: Path, definition: Definition) -> None:
@@ -70,7 +128,8 @@ def inspect_requirements(report: Report, program: Path, definition: Definition) 
         if package not in definition.whitelist:
             report.add(
                 "failed",
-                f"requirements.txt:{number}: {line[:80]!r}: the challenge ends the run with "
+                f"requirements.txt:{number}: {line[:80]!r}{_refused(line, definition.whitelist)}: "
+                "the challenge ends the run with "
                 f"`{package[:40]} is not an allowed package`; leave the file out (a submission of "
                 "ours needs numpy alone), or write `name` or `name==version` of one it allows",
             )
@@ -80,17 +139,75 @@ def inspect_requirements(report: Report, program: Path, definition: Definition) 
     )
 
 
-def inspect_binaries(report: Report, program: Path, definition: Definition) -> None:
-    """Extension modules outside `vendor/` fit the image's Python."""
-    python = definition.image.python
-    for path in sorted(program.rglob("*.so")):
+def _refused(line: str, whitelist: Sequence[str]) -> str:
+    """What about the form of a line is not as the challenge reads it."""
+    if not line.strip():
+        return " is blank"
+    if line.lstrip().startswith("#"):
+        return " is a comment"
+    name = re.split(r"[\s<>=!~;\[#]", line.strip(), maxsplit=1)[0]
+    same = {entry.lower(): entry for entry in whitelist}.get(name.lower())
+    if same is None:
+        return " is not on the challenge's list"
+    return f" is not written as `{same}` or `{same}==version`"
+
+
+def inspect_binaries(
+    report: Report, program: Path, definition: Definition, verified: Collection[str] = ()
+) -> None:
+    """Libraries fit the image's Python, processor and glibc; ONNX files hold their weights.
+
+    `verified` are folders whose files are known to be as published.
+    """
+    skipped = tuple(f"{folder}/" for folder in verified)
+    for path in sorted(program.rglob("*")):
         name = path.relative_to(program).as_posix()
-        tag = ABI.search(name)
-        if tag is None or python is None or name.startswith("vendor/"):
+        if name.startswith(skipped) or not path.is_file():
             continue
-        version = f"{tag[1]}.{tag[2]}"
-        if version != python:
-            report.add("failed", f"{name}: is for Python {version}; the image has {python}")
+        if LIBRARY.search(name):
+            for text in _library_problems(path, definition):
+                report.add("failed", f"{name}: {text}")
+        if name.endswith(".onnx"):
+            for text in _weights_problems(path):
+                report.add("failed", f"{name}: {text}")
+
+
+def _library_problems(path: Path, definition: Definition) -> Iterator[str]:
+    image = definition.image
+    tag = ABI.search(path.name)
+    version = f"{tag[1]}.{tag[2]}" if tag else None
+    if version and image.python and version != image.python:
+        yield f"is for Python {version}; the image has {image.python}: take its wheel for that"
+    try:
+        library = binaries.read(path.read_bytes())
+    except ValueError as error:
+        yield f"{error}; copy it again"
+        return
+    if library.target != "x86-64":
+        yield (
+            f"is for {library.target}; CodaBench's workers are linux x86-64: take the "
+            "manylinux x86_64 wheel"
+        )
+    have = GLIBC.get(image.name or "")
+    if have and library.glibc > have:
+        needed, there = (".".join(map(str, pair)) for pair in (library.glibc, have))
+        yield (
+            f"needs glibc {needed}; the image {image.name} has {there}: take a wheel for "
+            f"manylinux_{have[0]}_{have[1]} or older"
+        )
+
+
+def _weights_problems(path: Path) -> Iterator[str]:
+    try:
+        outside = graph.summarize(path.read_bytes()).external_data
+    except ArtifactError as error:
+        yield f"is no ONNX file that can be read ({error}); export it again"
+        return
+    if outside:
+        yield (
+            f"keeps {len(outside)} tensors ({', '.join(outside[:3])}) in a second file, which is "
+            "looked for in the working folder: export it with the weights inside"
+        )
 
 
 def inspect_graph(report: Report, program: Path, definition: Definition) -> None:

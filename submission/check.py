@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 from pydantic import BaseModel
 
-import artifact
 from artifact import Bundle
-from artifact.errors import ArtifactError
-from submission import archive, contents, explain, inspection, judge, predictions, trial
-from submission.challenges import Array, Arrays, Challenge, Definition, Tensor, TestSet
+from submission import archive, explain, inspection, judge, trial
+from submission.case import FEW, Case, count, few_rows, open_case, stated_definition, task_of
+from submission.challenges import Challenge, Definition
 from submission.contents import Contents
-from submission.errors import ArchiveError, ConfigError, RunError
+from submission.errors import ArchiveError, RunError
 from submission.findings import Finding, Report, Row
-from submission.probes import EXTREME, probes
-from submission.programs import write_task
-from submission.trial import Answers, EngineName, Place, Trial
-from submission.worker import Task
-
-DEFAULT_ROWS = 16
-MOST_ROWS = 256  # of made-up rows in a set, however many the platform's file has
-FEW = (1, 2, 7)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything about one unpacked submission that the runs need."""
-
-    path: Path
-    program: Path
-    definition: Definition
-    contents: Contents | None
-    bundles: Mapping[str, Bundle]
-    inputs: Mapping[str, Arrays]  # set name -> arrays of its input file
-    here: Answers | None
-    work: Path
-    limit: float
-
-    def outputs(self, entry: TestSet) -> Mapping[str, Tensor] | None:
-        """The arrays of one set's predictions; None where nothing says what they must be."""
-        bundle = self.bundles.get(entry.subject)
-        contract = self.definition.contract(entry.subject, bundle.manifest if bundle else None)
-        return (contract.outputs or None) if contract else None
-
-    def rows(self, entry: TestSet) -> int:
-        """How many rows of one set are asked for."""
-        return len(next(iter(self.inputs[entry.name].values())))
+from submission.trial import EngineName, Place, Trial
 
 
 def check(
@@ -66,12 +31,14 @@ def check(
     image: str | None = None,
     memory: int | None = None,
     notify: Callable[[Finding], None] = lambda finding: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Check the submission at `path`; on made-up inputs, or on the challenge's files in `data`.
 
     `challenge` is for a zip that `build` did not write. `pythons` are interpreters (paths or
     versions) for the engine "process"; left out, every Python that the zip carries a runtime for
-    and that is installed here. `memory` is the cap in bytes. Raises ConfigError for a wrong
+    and that is installed here. `memory` is the cap in bytes. `progress` hears what is going on.
+    Raises ConfigError for a wrong
     argument; what is wrong with the zip is in the report.
     """
     report = Report(notify)
@@ -85,7 +52,8 @@ def check(
         try:
             stated, definition = stated_definition(program, challenge)
         except ArchiveError as error:
-            report.add("failed", f"contents: {error}")
+            hint = "; or name its challenge with --challenge" if challenge is None else ""
+            report.add("failed", f"contents: {error}{hint}")
             return report
         entries = _entries(definition)
         if found := archive.problems(path, entries):
@@ -97,7 +65,7 @@ def check(
         bundles = _inspect(report, program, stated, definition)
         if not report.passed:
             return report
-        case = _case(report, path, program, definition, stated, bundles, data, work, time_limit)
+        case = open_case(report, path, program, definition, stated, bundles, data, work, time_limit)
         places, missing = trial.places(
             definition, stated, engine, pythons=pythons, image=image, memory=memory
         )
@@ -111,26 +79,8 @@ def check(
             report.add("failed", "nothing was run: no interpreter here fits the zip's runtimes")
         for number, place in enumerate(places):
             report.add("ok", f"{place.label}: {place.engine.describe()}")
-            _check_place(report, case, place, work / f"place{number}")
+            _check_place(report, case, place, work / f"place{number}", progress)
     return report
-
-
-def stated_definition(
-    program: Path, challenge: tuple[Challenge, BaseModel] | None
-) -> tuple[Contents | None, Definition]:
-    """What an unpacked zip says of itself, and its challenge: the given one where it says nothing.
-
-    Raises ArchiveError where neither is there, ConfigError where they disagree.
-    """
-    if challenge is None or (program / contents.FILE).is_file():
-        stated = contents.read(program)
-        if challenge is not None and stated.challenge.name != challenge[0].name:
-            raise ConfigError(
-                f"--challenge {challenge[0].name}: the zip was built for {stated.challenge.name}"
-            )
-        return stated, stated.definition
-    chosen, settings = challenge
-    return None, chosen.definition(settings, ())
 
 
 def _entries(definition: Definition) -> tuple[str, ...]:
@@ -150,136 +100,27 @@ def _inspect(
         return {}
     inspection.inspect_entry(report, program, definition)
     inspection.inspect_requirements(report, program, definition)
-    inspection.inspect_binaries(report, program, definition)
     if stated is None:
+        inspection.inspect_modules(report, program, definition)
+        inspection.inspect_binaries(report, program, definition)
         report.add("skipped", "artifacts: the zip was not built by `axonnx submission build`")
         return {}
+    verified = ("artifacts", *(f"vendor/{abi}" for abi in stated.runtimes))
+    inspection.inspect_binaries(report, program, definition, verified)
     inspection.inspect_package(report, program)
     inspection.inspect_runtimes(report, program, stated, definition)
     return inspection.inspect_artifacts(report, program, stated, definition)
 
 
-def _case(
-    report: Report,
-    path: Path,
-    program: Path,
-    definition: Definition,
-    stated: Contents | None,
-    bundles: Mapping[str, Bundle],
-    data: Path | None,
-    work: Path,
-    time_limit: float | None,
-) -> Case:
-    inputs: dict[str, Arrays] = {}
-    if definition.kind == "result":
-        inputs |= _submitted(report, definition, program)
-    else:
-        for entry in definition.sets:
-            file = data / entry.input if data else None
-            if file is not None and file.is_file():
-                inputs[entry.name] = predictions.read_arrays(file)
-                continue
-            if data is not None:
-                report.add("skipped", f"data: {data} holds no {entry.input}; rows are made up")
-            inputs[entry.name] = _made_up(definition, entry, bundles.get(entry.subject))
-    here = _answers_here(report, definition, stated, bundles, inputs, program)
-    limit = time_limit or definition.limits.seconds
-    return Case(path, program, definition, stated, bundles, inputs, here, work, limit)
-
-
-def _submitted(report: Report, definition: Definition, program: Path) -> Answers:
-    """Predictions of a result submission; what cannot be read or scored is reported."""
-    try:
-        found = predictions.read(definition, definition.sets, program)
-    except RunError as error:
-        report.add("failed", str(error))
-        return {}
-    for entry in definition.sets:
-        contract = definition.contract(entry.subject, None)
-        rows = entry.rows or len(next(iter(found[entry.name].values())))
-        wanted = (contract.outputs or None) if contract else None
-        for text in judge.answer_problems(found[entry.name], wanted, rows):
-            report.add("failed", f"{entry.output}: {entry.name}: {text}")
-    return found
-
-
-def _made_up(definition: Definition, entry: TestSet, bundle: Bundle | None) -> dict[str, Array]:
-    """Rows of every probe, stacked, then repeated to as many as the platform's file has."""
-    found = [
-        probe.arrays for probe in probes(definition, entry.subject, bundle) if probe.name != EXTREME
-    ]
-    stacked = {key: np.concatenate([arrays[key] for arrays in found]) for key in found[0]}
-    rows = min(entry.rows or DEFAULT_ROWS, MOST_ROWS)
-    rows = max(rows, definition.fewest + max(FEW) - 1)
-    return {
-        key: np.resize(array, (max(rows, len(array)), *array.shape[1:]))
-        for key, array in stacked.items()
-    }
-
-
-def _answers_here(
-    report: Report,
-    definition: Definition,
-    stated: Contents | None,
-    bundles: Mapping[str, Bundle],
-    inputs: Mapping[str, Arrays],
-    program: Path,
-) -> Answers | None:
-    """`Model.predict` of every set in this very process; None where there is no artifact."""
-    if not bundles or stated is None:
-        return None
-    try:
-        return _answers(definition, stated, inputs, program)
-    except ArtifactError as error:
-        report.add("warning", f"onnxruntime {onnxruntime.__version__} here: {error}")
-        return None
-
-
-def _answers(
-    definition: Definition, stated: Contents, inputs: Mapping[str, Arrays], program: Path
-) -> Answers:
-    folders = {name: entry.folder for name, entry in stated.artifacts.items()}
-    models = {name: artifact.load(program / "artifacts" / folders[name]) for name in folders}
-    found = {}
-    for entry in definition.sets:
-        model = models[entry.subject]
-        answer = model.predict(definition.to_model(inputs[entry.name], model.manifest))
-        found[entry.name] = definition.from_model(answer, model.manifest)
-    return found
-
-
-def _task(case: Case, inputs: Mapping[str, Arrays], folder: Path) -> Task:
-    """A task with these inputs, and with made-up answers to score by."""
-    references = {}
-    for entry in case.definition.sets:
-        right: Arrays
-        rows, outputs = len(next(iter(inputs[entry.name].values()))), case.outputs(entry)
-        if case.definition.kind == "result" or (case.here is None and outputs is None):
-            right = inputs[entry.name]
-        elif case.here is not None:
-            right = {
-                key: np.resize(a, (rows, *a.shape[1:])) for key, a in case.here[entry.name].items()
-            }
-        else:
-            right = _any_answer(outputs or {}, rows)
-        references[entry.name] = case.definition.truth(right)
-    return write_task(case.definition, case.definition.sets, inputs, references, folder, case.limit)
-
-
-def _any_answer(outputs: Mapping[str, Tensor], rows: int) -> dict[str, Array]:
-    generator = np.random.default_rng(0)
-    return {
-        key: generator.normal(size=(rows, *(size or 4 for size in tensor.shape)))
-        for key, tensor in outputs.items()
-    }
-
-
-def _check_place(report: Report, case: Case, place: Place, work: Path) -> None:
+def _check_place(
+    report: Report, case: Case, place: Place, work: Path, progress: Callable[[str], None]
+) -> None:
     """Both jobs twice, once more with few rows, and the artifacts without the entry."""
     if case.definition.kind == "result" and not report.passed:
         return
-    sets, task = case.definition.sets, _task(case, case.inputs, work / "task")
+    sets, task = case.definition.sets, task_of(case, case.inputs, work / "task")
     arguments = (case.definition, sets, task, case.path, place.engine)
+    progress(f"{place.label}: run 1 of 3, at most {case.limit:g} s for each job")
     first = trial.run(*arguments, work / "run1")
     if first.outcome.status == "Failed" or first.problem:
         found = [
@@ -293,9 +134,11 @@ def _check_place(report: Report, case: Case, place: Place, work: Path) -> None:
         text = "\n  ".join([*found, *explain.causes(first, case.definition, case.program)])
         report.add("failed", f"{place.label}: {text}")
         return
+    progress(f"{place.label}: run 2 of 3, {first.seconds:.1f} s the last time")
     second = trial.run(*arguments, work / "run2")
     _report_run(report, case, place, first, second)
     wrong = _compare(case, first, second)
+    progress(f"{place.label}: run 3 of 3, few rows and extreme ones; then the artifact alone")
     if case.definition.kind != "result":
         wrong += _check_few(case, place, first, work)
     try:
@@ -338,6 +181,8 @@ def _report_run(report: Report, case: Case, place: Place, first: Trial, second: 
         f"{place.label}: Finished twice, {slowest:.1f} s of {case.limit:g} s{memory}; scored "
         f"against made-up answers: {scores}",
     )
+    for text in explain.noise(first):
+        report.add("warning", f"{place.label}: {text}")
     if missing := first.outcome.missing_columns:
         report.add("failed", f"{place.label}: the leaderboard lacks {', '.join(missing)}")
     if case.contents is None or not first.facts or case.definition.kind != "code":
@@ -374,8 +219,8 @@ def _check_few(case: Case, place: Place, first: Trial, work: Path) -> Wrong:
     sets, inputs, counts = case.definition.sets, {}, {}
     for number, entry in enumerate(case.definition.sets):
         counts[entry.name] = FEW[number % len(FEW)]
-        inputs[entry.name] = _few(case, entry, counts[entry.name])
-    task = _task(case, inputs, work / "few")
+        inputs[entry.name] = few_rows(case, entry, counts[entry.name])
+    task = task_of(case, inputs, work / "few")
     few = trial.run(case.definition, sets, task, case.path, place.engine, work / "run3")
     # Rows of a million are there to be answered, not to be scored: the scores are of no interest.
     if few.problem:
@@ -385,29 +230,17 @@ def _check_few(case: Case, place: Place, first: Trial, work: Path) -> Wrong:
     exact = case.contents is not None and case.definition.kind == "code"
     wrong: Wrong = []
     for entry in sets:
-        answer, rows = few.answers[entry.name], _rows(inputs[entry.name])
+        answer, rows = few.answers[entry.name], count(inputs[entry.name])
         if found := judge.answer_problems(answer, case.outputs(entry), rows):
             wrong += [(entry.name, f"with extreme rows: {text}") for text in found]
             continue
-        count = counts[entry.name]
-        alone = {key: array[:count] for key, array in answer.items()}
-        whole = {key: array[:count] for key, array in first.answers[entry.name].items()}
+        few_of = counts[entry.name]
+        alone = {key: array[:few_of] for key, array in answer.items()}
+        whole = {key: array[:few_of] for key, array in first.answers[entry.name].items()}
         where = judge.difference(alone, whole)
         if where and (exact or judge.gap(alone, whole) > 1e-3 * max(1.0, judge.largest(whole))):
-            wrong.append((entry.name, f"{count} rows alone are answered otherwise: {where}"))
+            wrong.append((entry.name, f"{few_of} rows alone are answered otherwise: {where}"))
     return wrong
-
-
-def _few(case: Case, entry: TestSet, count: int) -> Arrays:
-    """The first rows of a set, then the extreme ones of made-up inputs."""
-    few = {key: array[:count] for key, array in case.inputs[entry.name].items()}
-    found = probes(case.definition, entry.subject, case.bundles.get(entry.subject))
-    (extreme,) = (probe.arrays for probe in found if probe.name == EXTREME)
-    return {key: np.concatenate([array, extreme[key]]) for key, array in few.items()}
-
-
-def _rows(answer: Arrays) -> int:
-    return len(next(iter(answer.values())))
 
 
 def _check_reference(report: Report, case: Case, place: Place, first: Trial, work: Path) -> Wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
+from submission import bundle_cli, score_cli, upload_cli
 from submission.build import Built, build
 from submission.check import check
+from submission.check_bundle import check_bundle
 from submission.config import load_config
 from submission.errors import ConfigError, SubmissionError
 from submission.findings import Finding, Report
 from submission.options import add_running, existing, running
 from submission.predict import predict
+from submission.records import DEFAULT as RECORDS
+from submission.records import Records
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -56,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     word.add_argument(
         "--model", action="append", default=[], metavar="NAME=DIR", help="artifact of a subject"
     )
-    word.add_argument(
-        "--artifact", type=Path, metavar="DIR", help="one artifact for every subject"
-    )
+    word.add_argument("--artifact", type=Path, metavar="DIR", help="one artifact for every subject")
     word.add_argument("--output", type=Path, metavar="ZIP", help="where to write it")
     word.add_argument(
         "--data", type=Path, metavar="DIR", help="inputs that a result submission is predicted from"
@@ -87,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="interpreter (path or version) for the engine process; repeatable",
     )
+    word.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="folder or zip of a competition: its programs and data instead of our own",
+    )
+    word.add_argument("--task", type=int, default=0, metavar="N", help="task of the bundle")
+    word.add_argument("--records", type=Path, default=RECORDS, help=f"default: {RECORDS}")
     word.set_defaults(run=_check)
 
     word = words.add_parser("predict", help="write prediction files in the challenge's layout")
@@ -106,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         "--python", metavar="PATH", help="interpreter (path or version) for the engine process"
     )
     word.set_defaults(run=_predict)
+    score_cli.add_words(words)
+    bundle_cli.add_words(words)
+    upload_cli.add_words(words)
     return parser
 
 
@@ -157,13 +171,33 @@ def _check(options: argparse.Namespace) -> int:
 
     if options.data is not None:
         existing(options.data, folder=True)
-    report = check(
-        existing(options.zip),
-        data=options.data,
-        pythons=options.python,
-        notify=show,
-        **running(options),
-    )
+    if options.bundle is not None and options.data is not None:
+        raise ConfigError("--bundle: the data of the competition are used; leave out --data")
+    zip_file = existing(options.zip)
+    with Console(stderr=True).status("reading") as status:
+        if options.bundle is None:
+            report = check(
+                zip_file,
+                data=options.data,
+                pythons=options.python,
+                notify=show,
+                progress=status.update,
+                **running(options),
+            )
+        else:
+            if len(options.python) > 1:
+                raise ConfigError("--python: one is enough with --bundle")
+            report = check_bundle(
+                zip_file,
+                options.bundle,
+                options.task,
+                notify=show,
+                progress=status.update,
+                python=next(iter(options.python), None),
+                **running(options),
+            )
+    sha256 = hashlib.sha256(zip_file.read_bytes()).hexdigest()
+    Records(options.records).add_check(sha256, report.passed)
     if report.rows:
         console.print(_rows(report))
     failed = sum(finding.status == "failed" for finding in report.findings)

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 import artifact
 from artifact.bundle import write_file
 from submission import archive, explain, judge, predictions, trial
+from submission.case import stated_definition
 from submission.challenges import Array, Challenge, Definition, Tensor, TestSet
-from submission.check import stated_definition
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError, RunError
 from submission.programs import write_task

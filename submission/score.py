@@ -25,8 +25,8 @@ from artifact.arrays import decode_npz
 from artifact.bundle import write_file
 from artifact.errors import ArtifactError
 from submission import archive, competition, explain, trial
+from submission.case import stated_definition
 from submission.challenges import Challenge, Column, Definition, Image, Limits
-from submission.check import stated_definition
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError
 from submission.intervals import Interval, Statistics, intervals

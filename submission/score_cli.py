@@ -9,15 +9,15 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from submission import archive, budgets, score_records, trial
+from submission.case import stated_definition
 from submission.challenges import Challenge
-from submission.check import stated_definition
 from submission.errors import ArchiveError, ConfigError
 from submission.intervals import LEVEL, RESAMPLES, Statistics
 from submission.options import add_challenge, add_running, chosen_challenge, existing, running
@@ -25,7 +25,8 @@ from submission.score import score
 from submission.score_records import Record
 from submission.score_row import Score, Scored, compare
 
-Words = Any  # what argparse calls its sub-parsers is private
+if TYPE_CHECKING:
+    Words = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_words(words: Words) -> None:

@@ -85,7 +85,7 @@ def places(
     """
     if engine == "docker":
         chosen = image or f"axonnx-codabench:{definition.name}"
-        return [Place(f"docker {chosen}", DockerEngine(chosen, memory), None)], []
+        return [Place("docker", DockerEngine(chosen, memory), None)], []
     carried = [entry.python for entry in contents.runtimes.values()] if contents else []
     default = carried or [definition.image.python or f"{sys.version_info[0]}.{sys.version_info[1]}"]
     found, missing = [], []

@@ -29,10 +29,13 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise RunError(f"{path.name}: {error}") from None
 
 
-def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[str, Arrays]:
+def read(
+    definition: Definition, sets: Iterable[TestSet], folder: Path, *, strict: bool = False
+) -> dict[str, Arrays]:
     """Predictions of `sets` in `folder`: set name -> arrays by their keys in a file.
 
-    Raises RunError naming the file that is missing or is not what the challenge asks for.
+    Raises RunError naming the file that is missing or is not what the challenge asks for; `strict`
+    also where a file of several sets holds more than those of the challenge.
     """
     if definition.format == "npz":
         return {entry.name: read_arrays(folder / entry.output) for entry in sets}
@@ -41,7 +44,8 @@ def read(definition: Definition, sets: Iterable[TestSet], folder: Path) -> dict[
     for entry in sets:
         if entry.output not in whole:
             whole[entry.output] = _decode(folder / entry.output)
-            _refuse_strangers(definition, entry.output, whole[entry.output])
+            if strict:
+                _refuse_strangers(definition, entry.output, whole[entry.output])
         value = whole[entry.output]
         for key in entry.key:
             if not isinstance(value, dict) or key not in value:

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 from challenge_artifacts import DIM, STEPS, SUBJECTS, write_encoder
+from emulated_worker import emulate
 from pydantic import ValidationError
 from submission_helpers import members, python_or_skip
 
 import artifact
 from artifact.arrays import encode_npz
 from artifact.bundle import write_zip
-from submission import cli, pickled
+from submission import cli, pickled, programs, sandbox
 from submission.build import build
 from submission.challenges import ARRAY_KEY, Definition
 from submission.challenges.algonauts2025 import CHALLENGE
 from submission.check import Report, check
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, ContractError
+from submission.score import score
 
 PARCELS = 6
 FILE = "fmri_predictions_friends_s7.npy"
@@ -383,3 +385,49 @@ def test_command_with_the_settings_of_a_file(
     printed = capsys.readouterr().out
     assert "mean " in printed
     assert "passed" in printed
+
+
+def write_answers(built: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Made-up responses to every episode, near the predictions in the zip."""
+    definition, tree = define(), pickled.decode(members(built)[FILE])
+    return {
+        entry.name: dict(definition.truth({ARRAY_KEY: tree[entry.key[0]][entry.key[1]]}))
+        for entry in definition.sets
+    }
+
+
+def correlation(built: Path, answers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Pearson r by subject over its episodes one after the other, five samples less at each end."""
+    tree, found = pickled.decode(members(built)[FILE]), {}
+    for subject in SAMPLES:
+        one, other = (
+            np.concatenate([part[5:-5] for part in parts]).astype(np.float64)
+            for parts in (
+                [tree[subject][episode] for episode in EPISODES],
+                [answers[f"{subject}_{episode}"][ARRAY_KEY] for episode in EPISODES],
+            )
+        )
+        each = [np.corrcoef(one[:, place], other[:, place])[0, 1] for place in range(PARCELS)]
+        found[subject] = float(np.mean(each))
+    return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+@pytest.mark.slow
+def test_score_and_the_emulated_worker_give_the_correlation(
+    built: Path, shared_data: Path, tmp_path: Path
+):
+    definition, answers = define(), write_answers(built)
+    task = programs.write_task(definition, definition.sets, {}, answers, tmp_path / "task")
+    wanted = correlation(built, answers)
+    result = score(built, data=tmp_path / "task", challenge=(CHALLENGE, settings()), python="3.11")
+    assert result.status == "Finished", result.causes
+    assert {found.column.key: found.score for found in result.columns} == pytest.approx(wanted)
+    # Some of the episodes alone, whose file holds the others as well.
+    (tmp_path / "task/reference_data/sub-01_s07e01a.npz").rename(tmp_path / "away.npz")
+    some = score(built, data=tmp_path / "task", challenge=(CHALLENGE, settings()), python="3.11")
+    assert some.status == "Finished", some.causes
+    (tmp_path / "away.npz").rename(tmp_path / "task/reference_data/sub-01_s07e01a.npz")
+    python = sandbox.environment(python_or_skip("3.11"), definition.image.packages).path
+    emulator = shared_data.parent / "tools" / "codabench-worker"
+    report = emulate(emulator, task, built, list(wanted), python, tmp_path / "work")
+    assert report["leaderboard"] == pytest.approx(wanted)

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from challenge_artifacts import FRAME, seer_graph, write_seer
+from emulated_worker import emulate
 from onnx import shape_inference
 from pydantic import ValidationError
 from submission_helpers import bend, members, python_or_skip
@@ -26,6 +27,7 @@ from submission.check import Report, check
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, ContractError
 from submission.programs import write_task
+from submission.score import score
 
 SETTINGS = {"recordings": ["one", "two"], "window": 0.3, "folds": 2, "batch": 5}
 SCORED = [
@@ -399,3 +401,20 @@ def test_worker_gives_the_bytes_of_model_predict_twice(
         assert (done.returncode, done.stdout.strip()) == (0, "1.23.2"), done.stderr
         (own,) = predictions.read_arrays(outputs[0] / f"{name}.outputs.npz").values()
         assert own.tobytes() == np.load(tmp_path / "direct.npy").tobytes()
+
+
+@pytest.mark.slow
+def test_score_and_the_emulated_worker_agree(built: Path, shared_data: Path, tmp_path: Path):
+    definition = define()
+    given = {e.name: {ARRAY_KEY: frames(3, ROWS[e.name])} for e in definition.sets}
+    truth = {name: definition.truth(arrays) for name, arrays in given.items()}
+    task = write_task(definition, definition.sets, given, truth, tmp_path / "task")
+    python_or_skip("3.10")
+    result = score(built, data=tmp_path / "task", python="3.10")
+    assert result.status == "Finished", result.causes
+    scores = {found.column.key: found.score for found in result.columns}
+    assert set(scores) == {"one", "two", "mean"}
+    python = sandbox.environment(python_or_skip("3.10"), definition.image.packages).path
+    emulator = shared_data.parent / "tools" / "codabench-worker"
+    report = emulate(emulator, task, built, list(scores), python, tmp_path / "work")
+    assert report["leaderboard"] == scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from string import Template
@@ -196,23 +197,31 @@ def kit(definition: Definition, data: Data, made: First | None) -> Files:
 
 
 def _sample(definition: Definition, data: Data) -> Data:
-    """Made-up rows in the layout of the data; a result challenge's have as many as the real."""
+    """Made-up rows in the layout of the data.
+
+    Of a result challenge as many as the real ones, since its predictions are; two in turn, so that
+    they take little room in a zip.
+    """
     generator = np.random.default_rng(0)
     inputs: dict[str, Arrays] = {}
     answers: dict[str, Arrays] = {}
     for entry in definition.sets:
         real, asked = data.references[entry.name], data.inputs.get(entry.name, {})
-        result = definition.kind == "result"
-        rows = _rows(real) if result else max(ROWS, definition.fewest)
-        made = _made_up(asked, _rows(asked) if result and asked else rows, generator)
-        if asked:
-            inputs[entry.name] = definition.mask(made)
+        if definition.kind == "result":
+            inputs |= {entry.name: _made_up(asked, ROWS, generator)} if asked else {}
+            pair = _made_up(real, 2, generator)
+            answers[entry.name] = {
+                key: np.resize(pair[key], array.shape) for key, array in real.items()
+            }
+            continue
+        rows = max(ROWS, definition.fewest)
+        made = _made_up(asked, rows, generator)
+        inputs[entry.name] = definition.mask(made)
+        shapes = ({key: a.shape[1:] for key, a in arrays.items()} for arrays in (asked, real))
         if definition.kind == "graph":
             answers[entry.name] = definition.truth(made)
         else:
-            whole = {key: array.shape[1:] for key, array in asked.items()}
-            masked = whole == {key: array.shape[1:] for key, array in real.items()}
-            answers[entry.name] = made if masked else _made_up(real, rows, generator)
+            answers[entry.name] = made if operator.eq(*shapes) else _made_up(real, rows, generator)
     return Data(inputs, answers, {}, {})
 
 

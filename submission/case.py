@@ -106,7 +106,7 @@ def open_case(
 def _submitted(report: Report, definition: Definition, program: Path) -> Answers:
     """Predictions of a result submission; what cannot be read or scored is reported."""
     try:
-        found = predictions.read(definition, definition.sets, program)
+        found = predictions.read(definition, definition.sets, program, strict=True)
     except RunError as error:
         report.add("failed", str(error))
         return {}

@@ -357,9 +357,13 @@ def part(folder: Path, place: str, name: str | None) -> Path | None:
         return None
     path = folder / name
     steps = (path, *path.parents)
-    if any(step.is_symlink() for step in steps[: len(path.relative_to(folder).parts)]):
-        raise ConfigError(f"{folder}: {place}: {name} is a link; copy what it leads to")
-    if not path.exists():
+    try:
+        if any(step.is_symlink() for step in steps[: len(path.relative_to(folder).parts)]):
+            raise ConfigError(f"{folder}: {place}: {name} is a link; copy what it leads to")
+        there = path.exists()
+    except OSError as error:
+        raise ConfigError(f"{folder}: {place}: {name[:80]}: {error.strerror}") from None
+    if not there:
         raise ConfigError(f"{folder}: {place}: there is no {name} in the bundle")
     links = (child for child in path.rglob("*") if child.is_symlink())
     if (link := next(links, None)) is not None:

@@ -208,6 +208,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "escape": (lambda v: v.update(terms="../terms.md"), "'../terms.md' leads out of the bundle"),
     "absolute": (lambda v: v["tasks"][0].update(input_data="/etc"), "leads out of the bundle"),
     "no image": (lambda v: v.update(image="terms.md"), "terms.md is no PNG, JPEG, GIF or WebP"),
+    "long name": (lambda v: v.update(terms="n" * 500), "File name too long"),
     "overlap": (lambda v: v["phases"].__setitem__(1, LATER), "is not before the start of second"),
     "backwards": (lambda v: v["phases"][0].update(end="2026-12-31"), "end: is not after its start"),
     "open end": (lambda v: v["phases"][0].pop("end"), "only the last phase may have none"),

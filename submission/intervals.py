@@ -9,7 +9,7 @@ Hinkley (1997), Bootstrap Methods and their Application, section 3.8, for the hi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -61,13 +61,9 @@ def intervals(
     options: Mapping[str, Any],
     statistics: Statistics,
     groups: Sequence[Sequence[str]],
-    resamples: int = RESAMPLES,
+    scores: Mapping[str, Array],
 ) -> dict[str, Interval]:
-    """The interval of every column of the leaderboard.
-
-    `groups` are names of sets that stand for one another (the sessions of one subject).
-    """
-    (scores,) = bootstrap(rule, options, (statistics,), groups, resamples)
+    """The interval of every column of the leaderboard, from what `bootstrap` gave for the same."""
     hierarchical = _hierarchical(rule, options, statistics, groups)
     return {
         key: Interval(*_ends(values), "sets and rows" if key in hierarchical else "rows")
@@ -76,22 +72,16 @@ def intervals(
 
 
 def differences(
-    rule: Rule,
-    options: Mapping[str, Any],
-    one: Statistics,
-    other: Statistics,
-    groups: Sequence[Sequence[str]],
-    rising: Mapping[str, bool],
-    resamples: int = RESAMPLES,
+    one: Mapping[str, Array], other: Mapping[str, Array], rising: Mapping[str, bool]
 ) -> dict[str, Difference]:
-    """Columns of `one` less those of `other`, both on the same resampled rows and sets.
+    """Columns of `one` less those of `other`, pair by pair of what `bootstrap` gave.
 
+    Both must come from `comparable` statistics, so that they are on the same rows and sets.
     `rising` says of every column whether a large score is good.
     """
-    first, second = bootstrap(rule, options, (one, other), groups, resamples)
     found = {}
-    for key, values in first.items():
-        gap = values - second[key]
+    for key, values in one.items():
+        gap = values - other[key]
         sign = 1.0 if rising.get(key, False) else -1.0
         known = gap[np.isfinite(gap)]
         better, equal = (
@@ -103,34 +93,40 @@ def differences(
 
 
 def comparable(one: Statistics, other: Statistics) -> bool:
-    """Whether two submissions were scored on the same sets with as many rows in each."""
-    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
+    """Whether two were scored on the same sets, in the same order, with as many rows in each."""
+    return list(one) == list(other) and all(one[k].shape == other[k].shape for k in one)
 
 
 def bootstrap(
     rule: Rule,
     options: Mapping[str, Any],
-    cases: Sequence[Statistics],
+    statistics: Statistics,
     groups: Sequence[Sequence[str]],
     resamples: int = RESAMPLES,
-) -> list[dict[str, Array]]:
-    """Scores (resample,) of every column, for each of `cases`, all on the same draws."""
-    hierarchical = _hierarchical(rule, options, cases[0], groups)
-    keys = tuple(_columns(rule, options, _sums(cases[0]), 0))
-    found = [{key: np.empty(resamples) for key in keys} for _ in cases]
-    apart = [(name,) for name in cases[0]]
+    notify: Callable[[str], None] = lambda text: None,
+) -> dict[str, Array]:
+    """Scores (resample,) of every column.
+
+    `groups` are names of sets that stand for one another (the sessions of one subject). What is
+    drawn depends on the seed, the sets' order and their numbers of rows alone: two submissions on
+    the same data meet the same draws.
+    """
+    hierarchical = _hierarchical(rule, options, statistics, groups)
+    keys = tuple(_columns(rule, options, _sums(statistics), 0))
+    found = {key: np.empty(resamples) for key in keys}
+    apart = [(name,) for name in statistics]
     for wanted, together in (
         ([key for key in keys if key not in hierarchical], apart),
         ([key for key in keys if key in hierarchical], groups),
     ):
         if not wanted:
             continue
-        for start, totals in _draws(cases, together, resamples):
-            for scores, drawn in zip(found, totals, strict=True):
-                for place in range(len(next(iter(drawn.values())))):
-                    values = _columns(rule, options, drawn, place)
-                    for key in wanted:
-                        scores[key][start + place] = values[key]
+        for start, totals in _draws(statistics, together, resamples):
+            notify(f"drawing rows again: {start} of {resamples}")
+            for place in range(len(next(iter(totals.values())))):
+                values = _columns(rule, options, totals, place)
+                for key in wanted:
+                    found[key][start + place] = values[key]
     return found
 
 
@@ -142,43 +138,34 @@ def _columns(
 
 
 def _draws(
-    cases: Sequence[Statistics], groups: Sequence[Sequence[str]], resamples: int
-) -> Iterator[tuple[int, list[Totals]]]:
-    """Sums of drawn rows, some resamples at a time: number of the first, sums of each case.
+    statistics: Statistics, groups: Sequence[Sequence[str]], resamples: int
+) -> Iterator[tuple[int, Totals]]:
+    """Sums of drawn rows, some resamples at a time: number of the first, sums of every set.
 
-    In the place of each set comes one drawn from its group, whose rows are drawn in turn. The
-    draws depend on the seed and on the numbers of rows, never on the statistics.
+    In the place of each set comes one drawn from its group, whose rows are drawn in turn.
     """
     generator = np.random.default_rng(SEED)
-    widest = max(max(values.shape) for values in cases[0].values())
-    wide = sum(values.shape[1] for values in cases[0].values())
+    widest = max(max(values.shape) for values in statistics.values())
+    wide = sum(values.shape[1] for values in statistics.values())
     step = int(max(1, min(resamples, CELLS // max(widest, wide))))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        totals: list[Totals] = [{} for _ in cases]
-        for group in groups:
-            for name in group:
-                _draw(generator, name, group, cases, totals, size)
+        totals = {
+            name: _drawn(generator, group, statistics, size) for group in groups for name in group
+        }
         yield start, totals
 
 
-def _draw(
-    generator: np.random.Generator,
-    name: str,
-    group: Sequence[str],
-    cases: Sequence[Statistics],
-    totals: list[Totals],
-    size: int,
-) -> None:
-    """Fill the place of the set `name` in the totals of every case: (resample, statistic)."""
+def _drawn(
+    generator: np.random.Generator, group: Sequence[str], statistics: Statistics, size: int
+) -> Array:
+    """Sums of the drawn rows of a set drawn from `group`: (resample, statistic)."""
     chosen = generator.integers(0, len(group), size)
-    for sums, statistics in zip(totals, cases, strict=True):
-        sums[name] = np.empty((size, statistics[name].shape[1]))
-    for number, drawn in enumerate(group):
+    sums = np.empty((size, statistics[group[0]].shape[1]))
+    for number, name in enumerate(group):
         here = np.flatnonzero(chosen == number)
-        counts = _counts(generator, len(here), len(cases[0][drawn]))
-        for sums, statistics in zip(totals, cases, strict=True):
-            sums[name][here] = counts @ statistics[drawn]
+        sums[here] = _counts(generator, len(here), len(statistics[name])) @ statistics[name]
+    return sums
 
 
 def _counts(generator: np.random.Generator, resamples: int, rows: int) -> Array:

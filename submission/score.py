@@ -29,7 +29,7 @@ from submission.case import stated_definition
 from submission.challenges import Challenge, Column, Definition, Image, Limits
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError
-from submission.intervals import Interval, Statistics, intervals
+from submission.intervals import Interval, Statistics, bootstrap, intervals
 from submission.programs import write_task
 from submission.rules import generic_metric
 from submission.score_data import fingerprint, read_local
@@ -236,10 +236,12 @@ def _result(case: _Case, chosen: _Chosen, place: Place, run: Trial, notify: Noti
         notes.append(f"no column, so dropped: {', '.join(outcome.dropped_scores)}")
     statistics = _statistics(chosen, outcome)
     found: dict[str, Interval] = {}
+    resampled = None
     if statistics is not None:
-        notify("intervals: rows are drawn again")
-        definition = chosen.definition
-        found = intervals(definition.rule, definition.options, statistics, groups(definition))
+        definition, sets = chosen.definition, groups(chosen.definition)
+        common = (definition.rule, definition.options, statistics, sets)
+        resampled = bootstrap(*common, notify=notify)
+        found = intervals(*common, resampled)
     elif outcome.status == "Finished":
         notes.append("no intervals: the scoring program leaves no statistics that give its scores")
     return Score(
@@ -255,6 +257,7 @@ def _result(case: _Case, chosen: _Chosen, place: Place, run: Trial, notify: Noti
         notes=tuple(notes),
         definition=chosen.definition,
         statistics=statistics,
+        resampled=resampled,
     )
 
 

@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace, path: Path, output: Path | None, notify: A
 def _compared(options: argparse.Namespace, result: Score, notify: Any) -> Score:
     """`result` beside the run that was asked for, or the last one of this challenge."""
     found = _baseline(options, result, notify)
-    return result if found is None else compare(result, *found)
+    return result if found is None else compare(result, *found, notify)
 
 
 def _baseline(

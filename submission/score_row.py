@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from submission import score_records
 from submission.challenges import Column, Definition
-from submission.intervals import Difference, Interval, Statistics, comparable, differences
+from submission.intervals import (
+    Array,
+    Difference,
+    Interval,
+    Statistics,
+    bootstrap,
+    comparable,
+    differences,
+)
 from submission.score_records import Record, Recorded
 
 
@@ -46,6 +54,7 @@ class Score:
     notes: tuple[str, ...]
     definition: Definition
     statistics: Statistics | None
+    resampled: Mapping[str, Array] | None = None
     previous: Record | None = None
 
     def record(self) -> Record:
@@ -73,20 +82,14 @@ def groups(definition: Definition) -> list[tuple[str, ...]]:
     return list(found.values())
 
 
-def compare(result: Score, previous: Record, statistics: Statistics | None) -> Score:
+def compare(
+    result: Score,
+    previous: Record,
+    statistics: Statistics | None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Score:
     """`result` beside an earlier record, whose `statistics` make the comparison a paired one."""
-    same = previous.data == result.data and result.statistics is not None
-    paired: dict[str, Difference] = {}
-    if same and statistics is not None and comparable(result.statistics or {}, statistics):
-        definition = result.definition
-        paired = differences(
-            definition.rule,
-            definition.options,
-            result.statistics or {},
-            statistics,
-            groups(definition),
-            {entry.column.key: entry.column.sorting == "desc" for entry in result.columns},
-        )
+    paired = _paired(result, previous, statistics, notify)
     columns = []
     for entry in result.columns:
         before = previous.columns.get(entry.column.key)
@@ -99,6 +102,24 @@ def compare(result: Score, previous: Record, statistics: Statistics | None) -> S
     if previous.data != result.data:
         notes.append(f"{previous.zip} was scored on other data: the values alone stand beside")
     return replace(result, columns=tuple(columns), notes=tuple(notes), previous=previous)
+
+
+def _paired(
+    result: Score,
+    previous: Record,
+    statistics: Statistics | None,
+    notify: Callable[[str], None],
+) -> dict[str, Difference]:
+    own, drawn, definition = result.statistics, result.resampled, result.definition
+    if own is None or drawn is None or statistics is None or previous.data != result.data:
+        return {}
+    other = {name: statistics[name] for name in own if name in statistics}
+    if not comparable(own, other):
+        return {}
+    sets, resamples = groups(definition), len(next(iter(drawn.values())))
+    before = bootstrap(definition.rule, definition.options, other, sets, resamples, notify)
+    rising = {entry.column.key: entry.column.sorting == "desc" for entry in result.columns}
+    return differences(drawn, before, rising)
 
 
 def _recorded(entry: Scored) -> Recorded:

@@ -23,6 +23,14 @@ from submission.rules import forecast_error, generic_metric, normalized_error
 from submission.score_records import Record, Recorded
 from submission.score_row import Score, Scored, compare, groups
 
+
+def found_intervals(
+    rule: Any, options: Mapping[str, Any], statistics: Statistics, sets: Any, resamples: int = 2000
+) -> dict[str, intervals.Interval]:
+    scores = bootstrap(rule, options, statistics, sets, resamples)
+    return intervals.intervals(rule, options, statistics, sets, scores)
+
+
 OPTIONS: Mapping[str, Any] = {"observed": 10, "sets": ["a", "b", "c"]}
 GROUPS = [("a", "b"), ("c",)]
 OVERALL = "total_MSR"
@@ -57,7 +65,7 @@ def brute(statistics: Statistics, resamples: int) -> dict[str, np.ndarray]:
 
 def test_bootstrap_against_loops_over_rows():
     statistics = made()
-    (fast,) = bootstrap(forecast_error, OPTIONS, (statistics,), GROUPS, 4000)
+    fast = bootstrap(forecast_error, OPTIONS, statistics, GROUPS, 4000)
     slow = brute(statistics, 600)
     assert list(fast) == ["MSE_a", "MSE_b", "MSE_c", OVERALL]
     for key, values in fast.items():
@@ -70,7 +78,7 @@ def test_bootstrap_against_loops_over_rows():
 
 def test_interval_of_a_mean_is_what_the_formula_says():
     statistics = {"a": made(3, (400, 2, 2))["a"]}
-    found = intervals.intervals(forecast_error, {"observed": 1}, statistics, [("a",)])
+    found = found_intervals(forecast_error, {"observed": 1}, statistics, [("a",)])
     values = statistics["a"][:, 0] / 2.0
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert found["MSE_a"].low == pytest.approx(values.mean() - half, abs=0.12 * half)
@@ -78,7 +86,7 @@ def test_interval_of_a_mean_is_what_the_formula_says():
 
 
 def test_sets_are_drawn_again_for_columns_over_several_sets_of_one_subject_alone():
-    found = intervals.intervals(forecast_error, OPTIONS, made(), GROUPS, 50)
+    found = found_intervals(forecast_error, OPTIONS, made(), GROUPS, 50)
     assert {key: value.drawn for key, value in found.items()} == {
         "MSE_a": "rows",
         "MSE_b": "rows",
@@ -86,28 +94,28 @@ def test_sets_are_drawn_again_for_columns_over_several_sets_of_one_subject_alone
         OVERALL: "sets and rows",
     }
     apart = [("a",), ("b",), ("c",)]
-    found = intervals.intervals(forecast_error, OPTIONS, made(), apart, 50)
+    found = found_intervals(forecast_error, OPTIONS, made(), apart, 50)
     assert {value.drawn for value in found.values()} == {"rows"}
     statistics = {name: np.ones((5, 4)) * [1, 2, 0.1, 3] for name in ("one", "two")}
     weights = {"weights": {"one": 0.3, "two": 0.7}}
-    found = intervals.intervals(normalized_error, weights, statistics, [("one",), ("two",)], 10)
+    found = found_intervals(normalized_error, weights, statistics, [("one",), ("two",)], 10)
     assert found["overall"].drawn == "rows"
 
 
 def test_sessions_that_differ_widen_the_interval_of_the_overall_column():
     statistics = made(rows=(400, 400, 400))
-    apart = intervals.intervals(forecast_error, OPTIONS, statistics, [("a",), ("b",), ("c",)], 300)
-    together = intervals.intervals(forecast_error, OPTIONS, statistics, GROUPS, 300)
+    apart = found_intervals(forecast_error, OPTIONS, statistics, [("a",), ("b",), ("c",)], 300)
+    together = found_intervals(forecast_error, OPTIONS, statistics, GROUPS, 300)
     assert together[OVERALL].low < apart[OVERALL].low
     assert together[OVERALL].high > apart[OVERALL].high
 
 
 def test_draws_follow_from_the_seed_however_they_are_divided(monkeypatch: pytest.MonkeyPatch):
     statistics = made()
-    first = intervals.intervals(forecast_error, OPTIONS, statistics, GROUPS, 40)
-    assert intervals.intervals(forecast_error, OPTIONS, statistics, GROUPS, 40) == first
+    first = found_intervals(forecast_error, OPTIONS, statistics, GROUPS, 40)
+    assert found_intervals(forecast_error, OPTIONS, statistics, GROUPS, 40) == first
     monkeypatch.setattr(intervals, "CELLS", 1)
-    (one_by_one,) = bootstrap(forecast_error, OPTIONS, (statistics,), GROUPS, 40)
+    one_by_one = bootstrap(forecast_error, OPTIONS, statistics, GROUPS, 40)
     assert all(np.isfinite(values).all() for values in one_by_one.values())
 
 
@@ -121,42 +129,45 @@ def test_score_that_is_sometimes_not_defined():
             {"x": truth + 0.1}, {"x": truth}, {"metric": "r2", "output": "x"}
         )
     }
-    found = intervals.intervals(generic_metric, options, statistics, [("a",)], 200)
+    found = found_intervals(generic_metric, options, statistics, [("a",)], 200)
     assert math.isfinite(found["r2_a"].low)
     constant = {"a": generic_metric.statistics({"x": truth}, {"x": truth * 0}, options)}
-    found = intervals.intervals(generic_metric, options, constant, [("a",)], 20)
+    found = found_intervals(generic_metric, options, constant, [("a",)], 20)
     assert math.isnan(found["r2_a"].low)
 
 
 def test_paired_differences_are_narrow_where_the_submissions_err_alike():
     one = made()
     other = {name: rows * [1.05, 1.0] for name, rows in one.items()}
-    rising = dict.fromkeys(("MSE_a", "MSE_b", "MSE_c", OVERALL), False)
-    found = differences(forecast_error, OPTIONS, one, other, GROUPS, rising, 400)
-    alone = intervals.intervals(forecast_error, OPTIONS, one, GROUPS, 400)
+    first, second = (bootstrap(forecast_error, OPTIONS, s, GROUPS, 400) for s in (one, other))
+    found = differences(first, second, dict.fromkeys(first, False))
+    alone = found_intervals(forecast_error, OPTIONS, one, GROUPS, 400)
     for key, gap in found.items():
         assert gap.high < 0.0
         assert gap.better == 1.0
         assert gap.equal == 0.0
         assert gap.high - gap.low < 0.2 * (alone[key].high - alone[key].low)
-    turned = differences(
-        forecast_error, OPTIONS, one, other, GROUPS, dict.fromkeys(rising, True), 50
-    )
+    turned = differences(first, second, dict.fromkeys(first, True))
     assert turned[OVERALL].better == 0.0
 
 
-def test_paired_differences_against_the_same_draws_apart():
+def test_what_is_drawn_does_not_depend_on_the_statistics():
+    """An error of one in one row alone: resamples tell how often it was drawn."""
     one, other = made(1), made(2)
-    pair = bootstrap(forecast_error, OPTIONS, (one, other), GROUPS, 60)
-    for statistics, together in zip((one, other), pair, strict=True):
-        (alone,) = bootstrap(forecast_error, OPTIONS, (statistics,), GROUPS, 60)
-        for key in alone:
-            np.testing.assert_array_equal(alone[key], together[key])
+    for statistics in (one, other):
+        for rows in statistics.values():
+            rows[:] = [0.0, 1.0]
+            rows[3, 0] = 1.0
+    one["c"][3, 0] = other["c"][3, 0] = 5.0
+    first, second = (bootstrap(forecast_error, OPTIONS, s, GROUPS, 60) for s in (one, other))
+    for key, values in first.items():
+        np.testing.assert_array_equal(values, second[key])
+    assert set(np.round(first["MSE_a"] * 40)) > {0.0, 1.0, 2.0}
 
 
 def test_a_submission_beside_itself_differs_by_nothing():
-    found = differences(forecast_error, OPTIONS, made(), made(), GROUPS, {}, 30)
-    for gap in found.values():
+    first, second = (bootstrap(forecast_error, OPTIONS, made(), GROUPS, 30) for _ in range(2))
+    for gap in differences(first, second, {}).values():
         assert (gap.low, gap.high, gap.better, gap.equal) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -180,16 +191,16 @@ def row(statistics: Statistics | None, data: str = "d" * 64, sha256: str = "f" *
     chosen = definition({"a": "m", "b": "m", "c": "n"})
     totals = {name: rows.sum(axis=0) for name, rows in (statistics or made()).items()}
     scores = forecast_error.columns(totals, chosen.options)
-    found = (
-        intervals.intervals(forecast_error, chosen.options, statistics, groups(chosen), 50)
-        if statistics
-        else {}
-    )
+    drawn, found = None, {}
+    if statistics is not None:
+        common = (forecast_error, chosen.options, statistics, groups(chosen))
+        drawn = bootstrap(*common, 50)
+        found = intervals.intervals(*common, drawn)
     columns = tuple(Scored(c, scores[c.key], found.get(c.key)) for c in chosen.columns)
     return Score(
         zip="submission.zip", sha256=sha256, challenge=chosen.name, artifacts={"m": "0" * 64},
         data=data, place="Python 3.11", status="Finished", columns=columns, causes=(), notes=(),
-        definition=chosen, statistics=statistics,
+        definition=chosen, statistics=statistics, resampled=drawn,
     )  # fmt: skip
 
 
@@ -435,7 +446,7 @@ def test_wrong_predictions_are_explained(
     words = ("--data", "data", "--config", "config.yaml")
     assert command("score", path, *words) == 1
     printed = capsys.readouterr().out
-    assert "CodaBench would say:" in printed
+    assert "CodaBench would show: Failed" in printed
     assert "has shape (19, 2); must be (20, 2)" in printed
     assert not score_records.DEFAULT.exists()
 

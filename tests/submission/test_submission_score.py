@@ -14,9 +14,9 @@ from submission_helpers import CHANNELS, bend, members, with_predict
 
 from artifact.arrays import decode_npz, encode_npz
 from artifact.bundle import write_zip
-from submission import challenges, intervals, score_cli, score_data, score_records
+from submission import challenges, cli, intervals, score_cli, score_data, score_records
 from submission.challenges import Column, Definition
-from submission.errors import ConfigError, SubmissionError
+from submission.errors import ConfigError
 from submission.intervals import Statistics, bootstrap, differences
 from submission.programs import write_task
 from submission.rules import forecast_error, generic_metric, normalized_error
@@ -344,11 +344,7 @@ def test_options_speak_of_the_sets_that_are_here():
 
 
 def command(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    score_cli.add_words(parser.add_subparsers())
-    options = parser.parse_args([str(word) for word in words])
-    code: int = options.run(options)
-    return code
+    return cli.main(["submission", *map(str, words)])
 
 
 CONFIG = """\
@@ -464,10 +460,15 @@ def test_wrong_predictions_are_explained(
         ),
     ],
 )
-def test_wrong_words(benchmark_folder: Path, words: tuple[str, ...], message: str):
+def test_wrong_words(
+    benchmark_folder: Path,
+    words: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+):
     path = result_zip(benchmark_folder / "submission.zip", 1.0)
-    with pytest.raises(SubmissionError, match=message):
-        command("score", path, *words)
+    assert command("score", path, *words) in (1, 2)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

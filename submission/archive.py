@@ -185,7 +185,8 @@ def plain(name: str) -> str:
 
 def _litter(names: Sequence[str]) -> list[str]:
     found = [name for name in names if LITTER.search(name)]
-    return [f"{_some(found)} does not belong in a submission"] if found else []
+    verb = "does" if len(found) == 1 else "do"
+    return [f"{_some(found)} {verb} not belong in a submission"] if found else []
 
 
 def _some(names: Sequence[str]) -> str:
@@ -207,8 +208,10 @@ def _layout(names: Sequence[str], entries: Sequence[str]) -> list[str]:
             "or zip the folder from inside"
         ]
     if not entries and len(tops) == 1 and top not in names:
+        inside = [name.removeprefix(f"{top}/") for name in names if name.count("/") == 1]
+        entry = next((name for name in inside if name.endswith(".py")), "everything")
         return [
-            f"has a top folder {top}/; CodaBench looks for everything at the root: {REBUILD}, or "
+            f"has a top folder {top}/; CodaBench looks for {entry} at the root: {REBUILD}, or "
             "zip the folder from inside"
         ]
     return [f"has no {_some(missing)} at its root{_nearest(missing[0], names)}"] if missing else []

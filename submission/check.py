@@ -181,7 +181,7 @@ def _report_run(report: Report, case: Case, place: Place, first: Trial, second: 
         f"{place.label}: Finished twice, {slowest:.1f} s of {case.limit:g} s{memory}; scored "
         f"against made-up answers: {scores}",
     )
-    for text in explain.noise(first):
+    for text in (*explain.noise(first), *explain.units(first, case.definition, case.inputs)):
         report.add("warning", f"{place.label}: {text}")
     if missing := first.outcome.missing_columns:
         report.add("failed", f"{place.label}: the leaderboard lacks {', '.join(missing)}")

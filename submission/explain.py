@@ -7,14 +7,17 @@ only then from the text of a traceback.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from submission import crash, predictions
 from submission.advice import SIGNALS, advice
-from submission.challenges import Definition, TestSet
+from submission.challenges import ARRAY_KEY, Arrays, Definition, TestSet
 from submission.crash import Crash
 from submission.errors import RunError
+from submission.rules import forecast_error
 from submission.transfer import read_left
 from submission.trial import Trial
 from submission.worker import Job, Outcome, ProgramRun
@@ -24,6 +27,8 @@ MAX_TEXT = 1 << 20
 MAX_HEADLINE = 400
 MAX_LINES = 12
 MANY_BYTES = 1 << 20
+IMPORTED = "when it was imported"
+RAW = 50.0  # root mean square of µECoG in raw units and more; normalized values are about 1
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what would play with a terminal
 LISTED = "  - "  # before each problem that our scoring program names
 INGESTION_LOG = "prediction_ingestion_stderr"
@@ -78,6 +83,31 @@ def noise(trial: Trial) -> list[str]:
             found.append(
                 f"your model prints {size / 1e6:.0f} MB; CodaBench sends and keeps every line: "
                 "print less"
+            )
+    return found
+
+
+def units(trial: Trial, definition: Definition, inputs: Mapping[str, Arrays]) -> list[str]:
+    """Forecasts that are far smaller than what was observed of their target: normalized ones.
+
+    It can be known where the target is a feature of the inputs, in the units of a recording.
+    """
+    if definition.rule is not forecast_error:
+        return []
+    found = []
+    for entry in definition.sets:
+        seen, answer = (
+            arrays.get(entry.name, {}).get(ARRAY_KEY) for arrays in (inputs, trial.answers)
+        )
+        if seen is None or answer is None or seen.ndim != 4:
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = (np.square(a, dtype=np.float64) for a in (seen[..., 0], answer))
+            there, here = (float(np.sqrt(square.mean())) for square in squares)
+        if there > RAW and here < there / RAW:
+            found.append(
+                f"{entry.name}: answers of size {here:.3g} to inputs of size {there:.3g} look "
+                "normalized; CodaBench scores raw units, and expects mean(mean²+std²) of such"
             )
     return found
 
@@ -162,7 +192,8 @@ def _headline(crashed: Crash, who: str, progress: str) -> str:
     error = crashed.error.splitlines()[0]
     if len(error) > MAX_HEADLINE:
         error = error[:MAX_HEADLINE] + "…"
-    return f"{who} crashed {_when(crashed)}{progress}: {error}"
+    when = _when(crashed)
+    return f"{who} crashed {when}{progress if when != IMPORTED else ''}: {error}"
 
 
 def _when(crashed: Crash) -> str:
@@ -170,14 +201,14 @@ def _when(crashed: Crash) -> str:
     if crashed.own:
         function = crashed.own[0].function
         if function in ("", "<module>"):
-            return "when it was imported"
+            return IMPORTED
         return f"in {function}()"
     functions = {frame.function for frame in crashed.frames}
     if "write" in functions:
         return "when its answer was stored"
     if "predicted" in functions:
         return "when it was called to predict"
-    return "when it was loaded" if "loaded" in functions else "when it was imported"
+    return "when it was loaded" if "loaded" in functions else IMPORTED
 
 
 def _progress(trial: Trial, definition: Definition) -> str:

@@ -205,8 +205,8 @@ def _weights_problems(path: Path) -> Iterator[str]:
         return
     if outside:
         yield (
-            f"keeps {len(outside)} tensors ({', '.join(outside[:3])}) in a second file, which is "
-            "looked for in the working folder: export it with the weights inside"
+            f"keeps weights ({', '.join(outside[:3])}) in a second file: export it with the "
+            "weights inside"
         )
 
 

@@ -37,6 +37,8 @@ def main(
         folders = {name: os.path.join(work, name) for name in ("submission", "output", "program")}
         with zipfile.ZipFile(archive) as members:
             members.extractall(folders["submission"])
+        if not os.path.isfile(INGESTION):
+            return results(folders["submission"], predictions)
         shutil.copytree(folders["submission"], folders["output"])
         os.mkdir(folders["program"])
         with open(os.path.join(folders["submission"], "submission.json"), encoding="utf-8") as file:
@@ -56,17 +58,24 @@ def main(
         words = [inputs, folders["output"], folders["program"], folders["submission"]]
         status = subprocess.run([sys.executable, INGESTION, *words]).returncode
         if status == 0:
-            keep(plan["sets"], folders["output"], predictions)
+            keep([entry["output"] for entry in plan["sets"]], folders["output"], predictions)
     return status
 
 
-def keep(sets: list[dict[str, str]], output: str, predictions: str) -> None:
-    """Copy the prediction files; each appears whole or not at all."""
+def results(submission: str, predictions: str) -> int:
+    """Where a challenge runs nothing, the files of a submission are its predictions; 0."""
+    files = [name for name in sorted(os.listdir(submission)) if name != "submission.json"]
+    keep(files, submission, predictions)
+    return 0
+
+
+def keep(files: list[str], output: str, predictions: str) -> None:
+    """Copy prediction files; each appears whole or not at all."""
     os.makedirs(predictions, exist_ok=True)
-    for entry in sets:
-        beside = os.path.join(predictions, entry["output"] + ".tmp")
-        shutil.copyfile(os.path.join(output, entry["output"]), beside)
-        os.replace(beside, os.path.join(predictions, entry["output"]))
+    for name in files:
+        beside = os.path.join(predictions, name + ".tmp")
+        shutil.copyfile(os.path.join(output, name), beside)
+        os.replace(beside, os.path.join(predictions, name))
 
 
 def complain(text: str) -> int:

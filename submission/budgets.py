@@ -65,8 +65,9 @@ class Budget:
                 found[text] = part.zipped <= VENDOR_BYTES
         for timing in self.timings:
             where = f"Python {timing.python}"
-            found[f"{where}: cold start within {COLD_SECONDS:g} s"] = (
-                timing.cold_start <= COLD_SECONDS
+            apart = ", the image's own packages apart" if timing.packages else ""
+            found[f"{where}: cold start within {COLD_SECONDS:g} s{apart}"] = (
+                timing.cold_start - timing.packages <= COLD_SECONDS
             )
             if timing.projected is not None:
                 text = f"{where}: the whole test set within {SHARE:.0%} of {self.limit:g} s"
@@ -192,6 +193,9 @@ def _timing_rows(budget: Budget) -> Iterator[Row]:
         return
     yield "onnxruntime", tuple(timing.onnxruntime or "" for timing in timings)
     yield "cold start, s", tuple(f"{timing.cold_start:.2f}" for timing in timings)
+    if any(timing.packages for timing in timings):
+        packages = (f"{timing.packages:.2f}" for timing in timings)
+        yield "  interpreter and the image's packages, s", tuple(packages)
     yield "  import, s", tuple(f"{timing.imported:.2f}" for timing in timings)
     for name in timings[0].loaded:
         yield f"  load {name}, s", tuple(f"{timing.loaded[name]:.2f}" for timing in timings)

@@ -49,7 +49,7 @@ def read_local(
     for entry in definition.sets:
         reference = _find(folder, REFERENCE, entry.reference)
         if reference is None:
-            notes.append(f"{entry.name} is left out: there is no {entry.reference}")
+            notes.append(f"{entry.name} is left out: there is no {REFERENCE}/{entry.reference}")
             continue
         source = None if definition.kind == "result" else _input(folder, entry)
         arrays = predictions.read_arrays(reference)
@@ -57,8 +57,8 @@ def read_local(
             masked = _masked(definition, entry, manifests.get(entry.subject), arrays)
             if masked is None:
                 notes.append(
-                    f"{entry.name} is left out: there is no {entry.input}, and {reference.name} "
-                    "holds no whole recording to make it from"
+                    f"{entry.name} is left out: there is no {INPUT}/{entry.input}, and its "
+                    f"reference {reference.name} holds no whole recording to make it from"
                 )
                 continue
             made.append(entry.name)

@@ -21,7 +21,7 @@ def command(*words: object) -> int:
 
 def timing(python: str = "3.10", **changes: object) -> Timing:
     values = Timing(
-        python, "1.23.2", 0.8, 0.7, 0.3, {"affi": 0.1},
+        python, "1.23.2", 0.8, 0.7, 0.0, 0.3, {"affi": 0.1},
         (Rate("", "affi", 1, 0.002), Rate("affi", "affi", 100, 0.1)), 123_000_000, 12.0,
     )  # fmt: skip
     return replace(values, **changes)  # type: ignore[arg-type]
@@ -68,6 +68,12 @@ def test_verdicts_on_times(changes: dict[str, float], missed: str):
     found = budget(timing(**changes)).verdicts()
     assert len(found) == 3
     assert [text for text, met in found.items() if not met] == ([missed] if missed else [])
+
+
+def test_what_the_image_imports_is_not_the_zips_cost():
+    found = budget(timing(cold_start=4.0, packages=3.0)).verdicts()
+    assert found["Python 3.10: cold start within 2 s, the image's own packages apart"]
+    assert not all(budget(timing(cold_start=4.0, packages=1.0)).verdicts().values())
 
 
 def test_verdict_on_the_vendored_runtime():

@@ -310,7 +310,10 @@ def test_inputs_are_made_from_a_whole_recording(tmp_path: Path):
     assert found.definition.options["sets"] == ["a"]
     text = "\n".join(found.notes)
     assert "inputs made from the answers, the rest hidden: a" in text
-    assert "b is left out: there is no b_masked.npz, and b.npz holds no whole recording" in text
+    assert (
+        "b is left out: there is no input_data/b_masked.npz, and its reference b.npz holds no"
+        in text
+    )
 
 
 def test_folder_without_any_set(tmp_path: Path):

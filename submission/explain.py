@@ -31,7 +31,6 @@ IMPORTED = "when it was imported"
 RAW = 50.0  # root mean square of µECoG in raw units and more; normalized values are about 1
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what would play with a terminal
 LISTED = "  - "  # before each problem that our scoring program names
-INGESTION_LOG = "prediction_ingestion_stderr"
 
 
 def causes(trial: Trial, definition: Definition, program: Path) -> list[str]:
@@ -40,17 +39,17 @@ def causes(trial: Trial, definition: Definition, program: Path) -> list[str]:
     Then come the participant's lines of a traceback, what CodaBench would show, what to do.
     """
     outcome, job = trial.outcome, trial.outcome.prediction
-    run = _ended_badly(trial)
     if outcome.details.startswith("Bad or empty zip file"):
         found = ["CodaBench cannot unpack it: " + "; ".join(job.notes if job else ())]
         return [*found, platform(outcome), "to do: rebuild it with `axonnx submission build`"]
-    if run is not None:
-        progress = _progress(trial, definition)
-        return _of_run(run, job, outcome, progress, definition, program)
+    for where, run in _runs(outcome):
+        if run.exit_status != 0 or run.out_of_memory:
+            progress = _progress(where, definition)
+            return _of_run(run, where, outcome, progress, definition, program)
     if trial.problem and definition.ingestion is not None and not trial.facts:
+        progress = _progress(job, definition) if job else ""
         return [
-            f"your model ended the ingestion program with status 0{_progress(trial, definition)}: "
-            f"{trial.problem}",
+            f"your model ended the ingestion program with status 0{progress}: {trial.problem}",
             platform(outcome),
             "to do: take out os._exit() and what kills its own process",
         ]
@@ -62,14 +61,13 @@ def platform(outcome: Outcome) -> str:
     text = f"CodaBench would show: {outcome.status}"
     if outcome.details:
         text += f', "{outcome.details.splitlines()[0]}"'
-    job = outcome.prediction
-    for run in job.runs if job else ():
+    for job, run in _runs(outcome):
         if run.exit_status is None:
             return f"{text}; the logs are lost after that"
         if run.exit_status and run.kind == "ingestion":
             return (
                 f"{text}. The ingestion program ended with status {run.exit_status}, which "
-                f"CodaBench ignores: the cause stands in its log {INGESTION_LOG}"
+                f"CodaBench ignores: the cause stands in its log {job.name}_ingestion_stderr"
             )
     return text
 
@@ -112,18 +110,20 @@ def units(trial: Trial, definition: Definition, inputs: Mapping[str, Arrays]) ->
     return found
 
 
-def _ended_badly(trial: Trial) -> ProgramRun | None:
-    """The program of the prediction job that is to blame."""
-    runs = trial.outcome.prediction.runs if trial.outcome.prediction else ()
-    for run in sorted(runs, key=lambda run: run.kind == "program"):
-        if run.exit_status != 0 or run.out_of_memory:
-            return run
-    return None
+def _runs(outcome: Outcome) -> list[tuple[Job, ProgramRun]]:
+    """The programs that the participant's code runs in, the ingestion program first."""
+    found = [
+        (job, run)
+        for job in (outcome.prediction, outcome.scoring)
+        for run in (job.runs if job else ())
+        if run.kind == "ingestion" or job is outcome.prediction
+    ]
+    return sorted(found, key=lambda pair: pair[1].kind == "program")
 
 
 def _of_run(
     run: ProgramRun,
-    job: Job | None,
+    job: Job,
     outcome: Outcome,
     progress: str,
     definition: Definition,
@@ -156,10 +156,10 @@ def _of_run(
     return [*found, platform(outcome), *to_do]
 
 
-def _error_text(run: ProgramRun, job: Job | None) -> str:
+def _error_text(run: ProgramRun, job: Job) -> str:
     """What the ingestion program kept of a failure, else the end of stderr."""
     kept = None
-    if job is not None and run.kind == "ingestion":
+    if run.kind == "ingestion":
         try:
             kept = read_left(job.output / "ingestion_error.txt", MAX_TEXT)
         except RunError:
@@ -211,10 +211,9 @@ def _when(crashed: Crash) -> str:
     return "when it was loaded" if "loaded" in functions else IMPORTED
 
 
-def _progress(trial: Trial, definition: Definition) -> str:
+def _progress(job: Job, definition: Definition) -> str:
     """Which set it was at, how many rows that has, and what it had predicted before."""
-    job = trial.outcome.prediction
-    if job is None or definition.ingestion is None:
+    if definition.ingestion is None:
         return ""
     left = [entry for entry in definition.sets if not (job.output / entry.output).is_file()]
     done = [entry.name for entry in definition.sets if entry not in left]
@@ -248,7 +247,11 @@ def _left_behind(outcome: Outcome) -> list[str]:
 
 def _scoring(job: Job) -> Iterable[str]:
     for run in job.runs:
-        if run.kind != "program" or not run.exit_status:
+        if run.kind != "program" or run.exit_status == 0:
+            continue
+        if run.exit_status is None or run.out_of_memory:
+            end = "held more memory than the cap" if run.exit_status else "ran out of time"
+            yield f"the scoring program {end}"
             continue
         text = _tail(run.stderr)
         lines = [line for line in text.splitlines() if line.startswith(LISTED)]

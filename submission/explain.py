@@ -115,7 +115,8 @@ def _runs(outcome: Outcome) -> list[tuple[Job, ProgramRun]]:
     found = [
         (job, run)
         for job in (outcome.prediction, outcome.scoring)
-        for run in (job.runs if job else ())
+        if job is not None
+        for run in job.runs
         if run.kind == "ingestion" or job is outcome.prediction
     ]
     return sorted(found, key=lambda pair: pair[1].kind == "program")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
-from submission import bundle_cli, score_cli, upload_cli
+from submission import bundle_cli, challenges, score_cli, upload_cli
+from submission.budgets import Budget
 from submission.build import Built, build
 from submission.check import check
 from submission.check_bundle import check_bundle
-from submission.config import load_config
+from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, SubmissionError
 from submission.findings import Finding, Report
 from submission.options import add_running, existing, running
@@ -74,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     word.add_argument(
         "--onnxruntime", metavar="VERSION", help="carry this version for every Python"
+    )
+    word.add_argument(
+        "--no-report", action="store_true", help="sizes alone: start, speed and memory unmeasured"
     )
     word.set_defaults(run=_build)
 
@@ -134,24 +139,12 @@ def _build(options: argparse.Namespace) -> int:
         if getattr(options, key) is not None:
             overrides[key] = getattr(options, key)
     config = load_config(existing(options.config), overrides)
-    console = Console(stderr=True)
-    with console.status("building") as status:
+    with Console(stderr=True).status("building") as status:
         built = build(config, status.update)
-    _print_built(built)
-    return 0
-
-
-def _print_built(built: Built) -> None:
-    table = Table(title=str(built.path), title_justify="left")
-    table.add_column("part")
-    table.add_column("MB unpacked", justify="right")
-    for part, size in built.parts.items():
-        table.add_row(part, f"{size / 1e6:.2f}")
+        budget = _budget(built, config, options.no_report, status.update)
     console = Console()
-    console.print(table)
-    console.print(
-        f"{built.path.stat().st_size / 1e6:.1f} MB, sha256 {built.sha256}", soft_wrap=True
-    )
+    console.print(f"{built.path}, sha256 {built.sha256}", soft_wrap=True)
+    score_cli.print_budget(console, budget)
     for name in built.normalized:
         console.print(
             f"! {name} answers in normalized units. CodaBench scores raw units; "
@@ -160,6 +153,18 @@ def _print_built(built: Built) -> None:
             soft_wrap=True,
         )
     console.print(f"next: axonnx submission check {built.path}", soft_wrap=True)
+    return 0
+
+
+def _budget(
+    built: Built, config: SubmissionConfig, untimed: bool, notify: Callable[[str], None]
+) -> Budget:
+    """The report of a fresh zip; timed where that needs nothing beyond numpy."""
+    challenge = challenges.get(config.challenge)
+    packages = challenge.definition(config.settings, tuple(built.artifacts)).image.packages
+    timed = not untimed and all(package.startswith("numpy==") for package in packages)
+    arguments = (built.path, (challenge, config.settings))
+    return score_cli.report(*arguments, timed=timed, notify=notify)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -117,6 +117,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "mouse_vs_ai": mouse_vs_ai,
     "generic": generic,
 }
+CODE = ("neural_forecasting", "eeg2025", "generic")  # the zip holds a program that is called
 LAST_COLUMN = {
     "neural_forecasting": "total_MSR",
     "eeg2025": "overall",
@@ -138,7 +139,7 @@ def built(name: str, folder: Path) -> tuple[Path, list[str]]:
     config = {"challenge": {"name": name}, "python": ["3.10", "3.11"], **CASES[name](folder)}
     (folder / "submission.yaml").write_text(yaml.safe_dump(config))
     for output in ("first.zip", "second.zip"):
-        axonnx("build", "submission.yaml", "--output", output, cwd=folder)
+        axonnx("build", "submission.yaml", "--no-report", "--output", output, cwd=folder)
     assert (folder / "first.zip").read_bytes() == (folder / "second.zip").read_bytes()
     told = ["--config", "submission.yaml"] if name == "algonauts2025" else []
     return folder / "first.zip", told
@@ -160,7 +161,7 @@ def test_build_check_score_in_the_process_engine(name: str, tmp_path: Path) -> N
     assert said.rstrip().endswith("passed")
     for version in ("3.10", "3.11"):
         assert f"✓ Python {version}: Finished twice" in said
-    if get(name).definition(get(name).settings(), ()).kind == "code":
+    if name in CODE:
         assert said.count("every bit equal in two runs and to Model.predict") == 2
         assert "in a fresh process and here" in said
     row = axonnx("score", path, *told, "--data", "data", "--json", cwd=tmp_path)
@@ -181,7 +182,7 @@ def test_check_and_score_in_the_docker_engine(name: str, tmp_path: Path) -> None
     said = axonnx("check", path, *told, "--engine", "docker", cwd=tmp_path)
     assert said.rstrip().endswith("passed")
     assert "✓ docker: Finished twice" in said
-    if get(name).definition(get(name).settings(), ()).kind == "code":
+    if name in CODE:
         assert "in a fresh process and here" in said
     words = ["score", path, *told, "--data", "data", "--json"]
     scored = {

@@ -1,8 +1,9 @@
-"""The image a submission runs in: numpy alone, no network, the bytes of `Model.predict`."""
+"""The images submissions run in: no network, the bytes of `Model.predict`."""
 
 # ruff: noqa: F811  (arguments named like the imported fixtures)
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from challenge_artifacts import write_seer
 from codabench_competition import check_outcome, words, write_competition
+from small_artifacts import write_forecaster
 from submission_helpers import (  # noqa: F401  (fixtures)
     CHANNELS,
     Artifacts,
@@ -22,6 +25,8 @@ from submission_helpers import (  # noqa: F401  (fixtures)
 )
 
 import artifact
+from submission import challenges
+from submission.challenges import Image
 
 pytestmark = pytest.mark.docker
 
@@ -51,6 +56,17 @@ def image() -> str:
     if shutil.which("docker") is None or docker("info").returncode:
         pytest.fail("no Docker engine answers; start one, or leave out the marker `docker`")
     return build_image("axonnx-codabench:test", ROOT)
+
+
+NAMES = challenges.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requirements_are_what_the_challenge_says(name: str):
+    written = (ROOT / "docker" / "requirements" / f"codabench-{name}.in").read_text().split()
+    module = importlib.import_module(f"submission.challenges.{name}")
+    stated = getattr(module, "IMAGE", Image(None, None)).packages
+    assert tuple(written) == (stated or ("numpy",))
 
 
 @pytest.fixture
@@ -133,21 +149,59 @@ def test_image_with_the_submission_inside(
     inputs: dict[str, np.ndarray],
     tmp_path: Path,
 ):
-    context = tmp_path / "context"
-    for name in (
-        "docker/codabench.Dockerfile",
-        "docker/codabench.Dockerfile.dockerignore",
-        "docker/run_submission.py",
-        "docker/requirements/codabench.txt",
-        "submission/templates/drive.py.template",
-    ):
-        (context / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, context / name)
+    context = context_with(tmp_path / "context")
     shutil.copyfile(small_zip, context / "submission.zip")
     filled = build_image("axonnx-codabench:test-submission", context, "--target", "submission")
     done = run_submission(filled, tmp_path)
     assert done.returncode == 0, done.stderr
     assert differing(tmp_path, inputs, artifacts) == []
+
+
+def context_with(folder: Path) -> Path:
+    """What the Dockerfile copies, in a folder of its own."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("artifact", "submission", "configs/submissions", "docker", "demo"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copyfile(ROOT / "axonnx.py", folder / "axonnx.py")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["neural_forecasting", "generic", "mouse_vs_ai"])
+def test_image_from_an_artifact(name: str, tmp_path: Path):
+    """Zip, image and `Model.predict` here: one runtime, the same bytes, as the platform runs it."""
+    context = context_with(tmp_path / "context")
+    folder = context / "runs" / "any" / "artifact"
+    if name == "mouse_vs_ai":
+        write_seer(folder)
+    else:
+        write_forecaster(folder, channels=4, dynamic_channel=True)
+    words = ["--target", "artifact", "--build-arg", f"CHALLENGE={name}"]
+    words += ["--build-arg", "ARTIFACT=runs/any/artifact"]
+    if name != "neural_forecasting":
+        words += ["--build-arg", "CONFIG=one"]
+        text = {"generic": "{name: generic, call: array}", "mouse_vs_ai": SEEN}[name]
+        config = f"challenge: {text}\nartifact: any\n"
+        (context / "configs" / "submissions" / "one.yaml").write_text(config)
+    filled = build_image(f"axonnx-codabench:test-{name}", context, *words)
+    (tmp_path / "data").mkdir()
+    model = artifact.load(folder)
+    spec = model.manifest.inputs[0]
+    shape = (5, 1, 86, 155) if name == "mouse_vs_ai" else (5, 20, 89, 9)
+    rows = np.random.default_rng(2).random(shape).astype(np.float32)
+    file = {"generic": "main", "mouse_vs_ai": "one"}.get(name, "test_data_beignet_masked")
+    np.savez(tmp_path / "data" / f"{file}.npz", rows)
+    done = run_submission(filled, tmp_path)
+    assert done.returncode == 0, done.stderr
+    if name == "mouse_vs_ai":
+        assert (tmp_path / "predictions" / "one.predictions.npz").is_file()
+        return
+    expected = model.predict({spec.name: rows})["forecast"]
+    output = {"generic": "main"}.get(name, "test_beignet")
+    got = np.load(tmp_path / "predictions" / f"{output}.predictions.npz")["arr_0"]
+    assert got.tobytes() == expected.tobytes()
+
+
+SEEN = "{name: mouse_vs_ai, recordings: [one]}"
 
 
 def test_missing_zip_and_missing_data_are_named(

@@ -137,7 +137,7 @@ def build_zip(folder: Path, model: Path, x: np.ndarray, *words: object) -> Path:
         "output": str(folder / "submission.zip"),
     }
     (folder / "submission.yaml").write_text(yaml.safe_dump(config))
-    axonnx("submission", "build", "submission.yaml", *words, cwd=folder)
+    axonnx("submission", "build", "submission.yaml", "--no-report", *words, cwd=folder)
     (folder / "data").mkdir()
     (folder / "data" / "test_data_goose_masked.npz").write_bytes(encode_npz({"arr_0": x}))
     return folder / "submission.zip"

@@ -89,7 +89,7 @@ def test_schemathesis_finds_no_fault(artifacts: list[Path], tmp_path: Path) -> N
     """Its own document, read and tried out by a tool that knows nothing of the service.
 
     `not_a_server_error` counts every 5xx. Left out: `positive_data_acceptance` (the document cannot
-    say which sizes a model's axes have) and `unsupported_method` details of other tools. One worker:
+    say which sizes an axis has) and `unsupported_method` details of other tools. One worker:
     Python 3.11's parser, which the tool calls, counts its depth wrongly in two threads at once
     (python/cpython#106905).
     """

@@ -51,7 +51,7 @@ def test_runtime_of_one_python_stays_below_12_mb_zipped(small_zip: Path):
 
 ENTRIES = ("neural_forecasting.py", "generic.py", "eeg2025.py")
 PROGRAMS = ("ingestion_model.py", "ingestion_eeg2025.py", "ingestion_mouse_vs_ai.py")
-PROGRAMS += ("measure.py", "scoring.py", "reference.py")
+PROGRAMS += ("measure.py", "pinned.py", "scoring.py", "reference.py")
 
 
 def test_every_template_is_tested():
@@ -84,7 +84,7 @@ def test_flags_override_the_file_and_normalized_units_are_warned_about_loudly(
 ):
     output = tmp_path / "other.zip"
     words = ["build", str(write_config(artifacts, tmp_path)), "--output", str(output)]
-    words += ["--model", f"beignet={artifacts.normalized}"]
+    words += ["--no-report", "--model", f"beignet={artifacts.normalized}"]
     assert cli.main(["submission", *words]) == 0
     stated = json.loads(members(output)["submission.json"])
     assert stated["artifacts"]["beignet"]["id"] == artifact.read(artifacts.normalized).id

@@ -258,6 +258,6 @@ def test_published_sizes_with_the_committed_configuration(
         )
         words += ["--model", f"{name}={folder}"]
     output = tmp_path / "submission.zip"
-    words += ["--python", "3.11", "--output", str(output)]
+    words += ["--no-report", "--python", "3.11", "--output", str(output)]
     assert cli.main(["submission", *words]) == 0
     assert run(output).passed

@@ -64,7 +64,7 @@ def main(
 
 def results(submission: str, predictions: str) -> int:
     """Where a challenge runs nothing, the files of a submission are its predictions; 0."""
-    files = [name for name in sorted(os.listdir(submission)) if name != "submission.json"]
+    files = [entry.name for entry in os.scandir(submission) if entry.is_file()]
     keep(files, submission, predictions)
     return 0
 

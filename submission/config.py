@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -27,7 +27,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from submission import challenges
@@ -72,14 +71,10 @@ class SubmissionConfig(BaseModel):
             return BaseModel()
         return challenges.get(info.data["challenge"]).settings.model_validate(value)
 
-    @model_validator(mode="after")
-    def _one_or_many(self) -> Self:
-        if bool(self.models) == (self.artifact is not None):
-            raise ValueError("models: name an artifact per subject, or `artifact` for all of them")
-        return self
-
     def artifacts(self) -> dict[str, Path]:
-        """Folder of the artifact of every subject; raises ConfigError for a wrong challenge."""
+        """Folder of the artifact of every subject; raises ConfigError where none, or both, is said."""
+        if bool(self.models) == (self.artifact is not None):
+            raise ConfigError("models: name an artifact per subject, or `artifact` for all of them")
         if self.artifact is None:
             return dict(self.models)
         subjects = challenges.get(self.challenge).definition(self.settings, ()).subjects

@@ -407,7 +407,7 @@ def words(case: Case, path: Path, folder: Path) -> list[str]:
     if case.kind == "built":
         return found
     config = folder / "challenge.yaml"
-    config.write_text(json.dumps({"challenge": SETTINGS[case.kind], "artifact": "unused"}))
+    config.write_text(json.dumps({"challenge": SETTINGS[case.kind]}))
     return [*found, "--config", str(config)]
 
 

@@ -123,6 +123,7 @@ def test_artifact_with_two_inputs_does_not_fit(artifacts: Artifacts, tmp_path: P
 @pytest.mark.parametrize(
     ("models", "message"),
     [
+        ({}, "models: name an artifact per subject"),
         ({"affi": Path("absent")}, "lacks beignet.*--model beignet=DIR"),
         ({"affi": Path("absent"), "beignet": Path("absent")}, "models.affi: absent: no such"),
         ({"affi": Path("a"), "beignet": Path("b"), "x": Path("c")}, "x is no subject of"),

@@ -54,7 +54,6 @@ def test_overrides_win_and_models_merge_by_name(tmp_path: Path):
         (GOOD + "colour: red\n", r"config.yaml:6: colour: unknown key.*known: challenge, models"),
         (GOOD.replace("forecasting", "forecastin"), r"yaml:2: no challenge.*mean 'neural_forec"),
         (GOOD.replace("beignet: b", "../x: b"), r"yaml:5: models.../x: '../x' is no name"),
-        ("challenge: generic\n", r"config.yaml:1: models: name an artifact per subject"),
         ("models: {a: b}\n", r"config.yaml:1: challenge.name: must name one of .*generic"),
         ("challenge: [\n", r"config.yaml:2: no YAML"),
         ("- 1\n", r"config.yaml:1: must be keys and values"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,7 @@ def test_the_image_refuses_files_elsewhere(small_zip: Path, data: Path, tmp_path
     bent = bend(small_zip, tmp_path / "bent.zip", {"submission.json": rewrite})
     done = subprocess.run(
         [sys.executable, root / "docker" / "run_submission.py", bent, data, tmp_path / "out"],
+        env={**os.environ, "AXONNX_INGESTION": __file__},
         capture_output=True,
         text=True,
     )

@@ -29,7 +29,7 @@ def main(
 ) -> int:
     """0 when every set of INPUT was predicted; 2 for a missing zip, or when INPUT holds no set.
 
-    Also 2 for a zip that names files outside INPUT and PREDICTIONS; else what the program ends with.
+    Also 2 for a zip that names files outside INPUT and PREDICTIONS; else the program's status.
     """
     if not os.path.isfile(archive):
         return complain(f"{archive}: no such file; mount your zip there")

@@ -13,18 +13,21 @@ from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
-from submission import bundle_cli, challenges, score_cli, upload_cli
-from submission.budgets import Budget
+from submission import challenges
 from submission.build import Built, build
-from submission.check import check
-from submission.check_bundle import check_bundle
+from submission.bundle import cli as bundle_cli
+from submission.checking.check import check
+from submission.checking.check_bundle import check_bundle
+from submission.checking.findings import Finding, Report
+from submission.checking.predict import predict
+from submission.codabench import cli as upload_cli
+from submission.codabench.records import DEFAULT as RECORDS
+from submission.codabench.records import Records
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, SubmissionError
-from submission.findings import Finding, Report
 from submission.options import add_running, existing, running
-from submission.predict import predict
-from submission.records import DEFAULT as RECORDS
-from submission.records import Records
+from submission.scoring import cli as score_cli
+from submission.scoring.budgets import Budget
 
 MARKS = {
     "ok": ("✓", "green"),

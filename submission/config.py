@@ -72,7 +72,7 @@ class SubmissionConfig(BaseModel):
         return challenges.get(info.data["challenge"]).settings.model_validate(value)
 
     def artifacts(self) -> dict[str, Path]:
-        """Folder of the artifact of every subject; raises ConfigError where none, or both, is said."""
+        """The artifact of every subject; raises ConfigError where none or both is said."""
         if bool(self.models) == (self.artifact is not None):
             raise ConfigError("models: name an artifact per subject, or `artifact` for all of them")
         if self.artifact is None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from artifact.arrays import encode_npz
 from submission import challenges
 from submission.challenges import Arrays, Definition, TestSet, template
-from submission.worker import Task
+from submission.worker.run import Task
 
 Files = dict[str, bytes]
 INGESTION = (

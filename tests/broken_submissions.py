@@ -32,11 +32,12 @@ from broken_zips import (
 from submission_helpers import CHANNELS, bend, members
 
 from artifact.arrays import encode_npz
-from submission import challenges, cli, trial
+from submission import challenges, cli
 from submission.challenges import ARRAY_KEY, Definition
-from submission.engines import Engine
+from submission.checking import trial
 from submission.programs import write_task
-from submission.worker import Task, run_task
+from submission.worker.engines import Engine
+from submission.worker.run import Task, run_task
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "broken_submissions.md"
 COMMAND = "uv run python tests/broken_submissions.py"

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from submission import codabench, upload_cli
+from submission.codabench import cli as upload_cli
+from submission.codabench import client as codabench
+from submission.codabench.records import Records
+from submission.codabench.transport import Patience
 from submission.errors import SubmissionError
-from submission.records import Records
-from submission.transport import Patience
 
 CALLS = (
     "competition",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from submission.worker import Task
+from submission.worker.run import Task
 
 
 def emulate(

@@ -14,7 +14,7 @@ from artifact.bundle import write_zip
 from submission import wheels
 from submission.build import build
 from submission.config import SubmissionConfig
-from submission.sandbox import find_python
+from submission.worker.sandbox import find_python
 
 CHANNELS = {"affi": 5, "beignet": 3}
 

@@ -7,7 +7,7 @@ from submission_helpers import python_or_skip
 
 from submission.challenges import Image
 from submission.errors import ConfigError
-from submission.sandbox import Interpreter, environment
+from submission.worker.sandbox import Interpreter, environment
 
 
 def environment_or_skip(image: Image) -> Interpreter:

@@ -17,14 +17,15 @@ from submission_helpers import members, python_or_skip
 import artifact
 from artifact.arrays import encode_npz
 from artifact.bundle import write_zip
-from submission import cli, pickled, programs, sandbox
+from submission import cli, pickled, programs
 from submission.build import build
 from submission.challenges import ARRAY_KEY, Definition
 from submission.challenges.algonauts2025 import CHALLENGE
-from submission.check import Report, check
+from submission.checking.check import Report, check
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, ContractError
-from submission.score import score
+from submission.scoring.score import score
+from submission.worker import sandbox
 
 PARCELS = 6
 FILE = "fmri_predictions_friends_s7.npy"

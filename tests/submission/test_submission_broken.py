@@ -15,8 +15,8 @@ from broken_submissions import task as task_of
 from broken_submissions import write as write_case
 from submission_helpers import Artifacts, configuration
 
-from submission import sandbox
 from submission.build import build
+from submission.worker import sandbox
 
 DRIFTED = f"docs/broken_submissions.md is not what is printed; regenerate it: {COMMAND}"
 STILL = [case for case in CASES if case.still and case.kind != "built"]

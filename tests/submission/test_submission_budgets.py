@@ -10,9 +10,11 @@ from rich.console import Console
 from submission_helpers import bend, members
 
 from artifact.bundle import write_zip
-from submission import budgets, challenges, cli, score_cli
-from submission.budgets import Budget, Part
-from submission.timings import Rate, Timing
+from submission import challenges, cli
+from submission.scoring import budgets
+from submission.scoring import cli as score_cli
+from submission.scoring.budgets import Budget, Part
+from submission.scoring.timings import Rate, Timing
 
 
 def command(*words: object) -> int:

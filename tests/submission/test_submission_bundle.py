@@ -17,15 +17,18 @@ from submission_helpers import Artifacts, configuration
 
 from artifact.arrays import encode_npz
 from artifact.bundle import write_zip
-from submission import bundle_cli, bundle_data, bundle_logo, sandbox
 from submission.build import build as build_submission
-from submission.bundle import build
-from submission.bundle_config import load_config
-from submission.competition import read, task_of
-from submission.competition_check import findings
-from submission.engines import DockerEngine, Engine, ProcessEngine
+from submission.bundle import cli as bundle_cli
+from submission.bundle import data as bundle_data
+from submission.bundle import logo as bundle_logo
+from submission.bundle.build import build
+from submission.bundle.competition import read, task_of
+from submission.bundle.competition_check import findings
+from submission.bundle.config import load_config
 from submission.errors import ConfigError
-from submission.worker import Outcome, run_task
+from submission.worker import sandbox
+from submission.worker.engines import DockerEngine, Engine, ProcessEngine
+from submission.worker.run import Outcome, run_task
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 12

@@ -8,9 +8,10 @@ from small_artifacts import write_forecaster
 from submission_helpers import Artifacts, bend, members, with_predict
 
 import artifact
-from submission import cli, sandbox
-from submission.check import Report, check
-from submission.sandbox import find_python
+from submission import cli
+from submission.checking.check import Report, check
+from submission.worker import sandbox
+from submission.worker.sandbox import find_python
 
 FLIP = """\
 bits = answer.view(np.uint32)

@@ -25,10 +25,10 @@ from codabench_server import (
 )
 from pydantic import SecretStr
 
-from submission.answers import Details, plain
-from submission.codabench import CodabenchClient, site
+from submission.codabench.answers import Details, plain
+from submission.codabench.client import CodabenchClient, site
+from submission.codabench.transport import MAX_ANSWER, Patience, Storage, safe_url
 from submission.errors import ConfigError, CredentialsError, PlatformError
-from submission.transport import MAX_ANSWER, Patience, Storage, safe_url
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission import competition
-from submission.competition import opened, parse, read_task, task_of
-from submission.competition_check import findings, problems
+from submission.bundle import competition
+from submission.bundle.competition import opened, parse, read_task, task_of
+from submission.bundle.competition_check import findings, problems
 from submission.errors import ArchiveError, ConfigError
 
 FILES = {

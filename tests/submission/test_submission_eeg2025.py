@@ -28,9 +28,9 @@ import artifact
 from submission import programs
 from submission.build import build
 from submission.challenges import ARRAY_KEY, Definition, template
-from submission.check import check
+from submission.checking.check import check
 from submission.config import SubmissionConfig
-from submission.sandbox import Interpreter
+from submission.worker.sandbox import Interpreter
 
 BOOTSTRAP = template("bootstrap.py")
 

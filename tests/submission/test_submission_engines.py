@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submission import engine_process, sandbox
-from submission.engine_docker import _mount_text
-from submission.engine_run import MAX_STREAM_BYTES
-from submission.engines import DockerEngine, Engine, Mount, ProcessEngine, Running
 from submission.errors import ConfigError
-from submission.sandbox import Interpreter
+from submission.worker import process as engine_process
+from submission.worker import sandbox
+from submission.worker.docker import _mount_text
+from submission.worker.engines import DockerEngine, Engine, Mount, ProcessEngine, Running
+from submission.worker.running import MAX_STREAM_BYTES
+from submission.worker.sandbox import Interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "python:3.11-slim-bookworm"
@@ -439,8 +440,8 @@ AS_NOBODY = """
 import sys, tempfile
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from submission.engines import DockerEngine, Mount, ProcessEngine
-from submission.sandbox import Interpreter
+from submission.worker.engines import DockerEngine, Mount, ProcessEngine
+from submission.worker.sandbox import Interpreter
 version = "%d.%d" % sys.version_info[:2]
 engine = {engine}
 print(engine.describe())

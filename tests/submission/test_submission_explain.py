@@ -11,12 +11,12 @@ from broken_zips import entry, library, pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission import archive, binaries, crash, explain, inspection
-from submission.advice import RULES, advice
 from submission.challenges import ARRAY_KEY
-from submission.findings import Report
-from submission.trial import Trial
-from submission.worker import Job, Outcome, ProgramRun
+from submission.checking import archive, binaries, crash, explain, inspection
+from submission.checking.advice import RULES, advice
+from submission.checking.findings import Report
+from submission.checking.trial import Trial
+from submission.worker.run import Job, Outcome, ProgramRun
 
 FORECAST = definition(next(case for case in CASES if case.name == "trivial"))
 TEXT = """Traceback (most recent call last):

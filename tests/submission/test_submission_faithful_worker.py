@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission import engine_process, sandbox
-from submission.commands import NoCommandError, Plan, plan, with_variables
-from submission.engines import DockerEngine, Engine, Mount, ProcessEngine
 from submission.errors import ArchiveError, ConfigError, RunError
-from submission.score_file import ScoreFileError, Scores, flat, read_scores
-from submission.transfer import copy_given, copy_left, leaves, unpack
-from submission.worker import Outcome, Task, run_task
+from submission.worker import process as engine_process
+from submission.worker import sandbox
+from submission.worker.commands import NoCommandError, Plan, plan, with_variables
+from submission.worker.engines import DockerEngine, Engine, Mount, ProcessEngine
+from submission.worker.run import Outcome, Task, run_task
+from submission.worker.score_file import ScoreFileError, Scores, flat, read_scores
+from submission.worker.transfer import copy_given, copy_left, leaves, unpack
 
 IMAGE = "python:3.11-slim-bookworm"
 Files = Mapping[str, str]
@@ -556,7 +557,7 @@ def test_links_and_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.Mo
         archive.writestr(info, "/etc/passwd")
     with pytest.raises(ArchiveError, match="link is a link"):
         unpack(tmp_path / "x.zip", tmp_path / "out")
-    monkeypatch.setattr("submission.transfer.MAX_BYTES", 3)
+    monkeypatch.setattr("submission.worker.transfer.MAX_BYTES", 3)
     with pytest.raises(ArchiveError, match="unpacks to 1 files of 4 bytes"):
         unpack(write_zip(tmp_path / "y.zip", {"a": "four"}), tmp_path / "out")
 

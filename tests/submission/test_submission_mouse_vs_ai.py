@@ -19,15 +19,17 @@ from submission_helpers import bend, members, python_or_skip
 import artifact
 from artifact import providers
 from artifact.bundle import write_zip
-from submission import layers, predictions, sandbox, trial
+from submission import layers, predictions
 from submission.build import build
 from submission.challenges import ARRAY_KEY, Definition
 from submission.challenges.mouse_vs_ai import CHALLENGE, graph_problems
-from submission.check import Report, check
+from submission.checking import trial
+from submission.checking.check import Report, check
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, ContractError
 from submission.programs import write_task
-from submission.score import score
+from submission.scoring.score import score
+from submission.worker import sandbox
 
 SETTINGS = {"recordings": ["one", "two"], "window": 0.3, "folds": 2, "batch": 5}
 SCORED = [

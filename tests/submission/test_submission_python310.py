@@ -6,7 +6,7 @@ import pytest
 from submission_helpers import Artifacts, configuration, python_or_skip
 
 from submission.build import build
-from submission.check import check
+from submission.checking.check import check
 
 pytestmark = pytest.mark.slow
 

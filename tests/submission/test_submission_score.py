@@ -14,14 +14,18 @@ from submission_helpers import CHANNELS, bend, members, with_predict
 
 from artifact.arrays import decode_npz, encode_npz
 from artifact.bundle import write_zip
-from submission import challenges, cli, intervals, score_cli, score_data, score_records
+from submission import challenges, cli
 from submission.challenges import Column, Definition
 from submission.errors import ConfigError
-from submission.intervals import Statistics, bootstrap, differences
 from submission.programs import write_task
 from submission.rules import forecast_error, generic_metric, normalized_error
-from submission.score_records import Record, Recorded
-from submission.score_row import Score, Scored, compare, groups
+from submission.scoring import cli as score_cli
+from submission.scoring import data as score_data
+from submission.scoring import intervals
+from submission.scoring import records as score_records
+from submission.scoring.intervals import Statistics, bootstrap, differences
+from submission.scoring.records import Record, Recorded
+from submission.scoring.row import Score, Scored, compare, groups
 
 
 def found_intervals(

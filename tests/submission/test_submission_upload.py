@@ -32,15 +32,16 @@ from codabench_server import (
 )
 from rich.console import Console
 
-from submission import contents, credentials, display, eligibility, parcel
-from submission.answers import Submission
-from submission.codabench import CodabenchClient
+from submission import contents
+from submission.codabench import credentials, display, eligibility, parcel
+from submission.codabench.answers import Submission
+from submission.codabench.client import CodabenchClient
+from submission.codabench.fetch import safe_name
+from submission.codabench.follow import State
+from submission.codabench.parcel import read_parcel
+from submission.codabench.records import Records
+from submission.codabench.transport import Patience
 from submission.errors import ConfigError
-from submission.fetch import safe_name
-from submission.follow import State
-from submission.parcel import read_parcel
-from submission.records import Records
-from submission.transport import Patience
 
 SCRIPT = Path(codabench_command.__file__)
 
@@ -73,7 +74,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform) -
         monkeypatch.delenv(name)
     monkeypatch.setenv("CODABENCH_URL", platform.url)
     monkeypatch.setenv("CODABENCH_TOKEN", TOKEN)
-    monkeypatch.setattr("submission.codabench.Patience", partial(Patience, first=0.001))
+    monkeypatch.setattr("submission.codabench.client.Patience", partial(Patience, first=0.001))
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as zipped:
         zipped.writestr("model.py", "class Model: ...")
@@ -295,7 +296,7 @@ def test_the_quota(platform: Platform, capsys: pytest.CaptureFixture[str]) -> No
 def test_the_limit_that_is_reached_meanwhile(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("submission.upload.require_open", lambda *args: None)
+    monkeypatch.setattr("submission.codabench.upload.require_open", lambda *args: None)
     platform.used = 5
     assert send() == 1
     assert "500: (an HTML page); CodaBench answers so when" in capsys.readouterr().err
@@ -628,8 +629,8 @@ def test_secrets_are_written_nowhere(platform: Platform, place: Path) -> None:
 import logging, sys
 logging.basicConfig(level=logging.INFO)
 import codabench_command as c
-from submission import codabench
-from submission.transport import Patience
+from submission.codabench import client as codabench
+from submission.codabench.transport import Patience
 from functools import partial
 codabench.Patience = partial(Patience, first=0.001)
 upload = ["upload", "model.zip", "--competition", "7", "--interval", "0.01"]

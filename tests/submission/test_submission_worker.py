@@ -12,7 +12,7 @@ import pytest
 from codabench_competition import check_outcome, words, write_competition
 from submission_helpers import Artifacts, with_predict
 
-from submission import sandbox
+from submission.worker import sandbox
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import resources
 
-from axonnx_example import rule
 from pydantic import BaseModel, ConfigDict
 
 from artifact import Manifest
+from axonnx_example import rule
 from submission.challenges import (
     ARRAY_KEY,
     Challenge,

@@ -1,0 +1,1 @@
+"""Competition bundles: written from a data set, and read whoever wrote them."""

@@ -1,0 +1,1 @@
+"""CodaBench's REST API: uploading, following, fetching."""

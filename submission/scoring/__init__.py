@@ -1,0 +1,1 @@
+"""What a submission scores and costs, on local data with known answers."""

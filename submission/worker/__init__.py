@@ -1,0 +1,1 @@
+"""CodaBench's compute worker on this machine: two jobs, in containers or in processes."""

@@ -10,9 +10,8 @@ from pathlib import Path
 import artifact
 from artifact import Bundle
 from artifact.bundle import members, write_zip
-from submission import challenges, predictions
+from submission import archive, challenges, predictions
 from submission.challenges import Arrays, Definition, template
-from submission.checking import archive
 from submission.config import SubmissionConfig
 from submission.contents import FILE, Contents, Runtime, Stored
 from submission.errors import ConfigError, ContractError

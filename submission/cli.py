@@ -17,7 +17,6 @@ from submission import challenges
 from submission.build import Built, build
 from submission.bundle import cli as bundle_cli
 from submission.checking.check import check
-from submission.checking.check_bundle import check_bundle
 from submission.checking.findings import Finding, Report
 from submission.checking.predict import predict
 from submission.codabench import cli as upload_cli
@@ -28,6 +27,7 @@ from submission.errors import ConfigError, SubmissionError
 from submission.options import add_running, existing, running
 from submission.scoring import cli as score_cli
 from submission.scoring.budgets import Budget
+from submission.scoring.check_bundle import check_bundle
 
 MARKS = {
     "ok": ("✓", "green"),

@@ -19,6 +19,7 @@ import yaml
 
 from artifact.arrays import encode_npz
 from artifact.bundle import write_zip
+from submission import archive
 from submission.bundle import competition
 from submission.bundle import data as bundle_data
 from submission.bundle import kit as bundle_kit
@@ -29,7 +30,6 @@ from submission.bundle.config import CompetitionSettings, load_config
 from submission.bundle.data import Data
 from submission.bundle.kit import First
 from submission.challenges import Arrays, Definition
-from submission.checking import archive
 from submission.errors import ConfigError
 from submission.programs import Files, ingestion_program, scoring_program, write_files
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from submission.archive import LITTER
 from submission.bundle import competition
 from submission.bundle.competition import (
     FILE,
@@ -27,7 +28,6 @@ from submission.bundle.competition import (
     ScoreColumn,
     TaskEntry,
 )
-from submission.checking.archive import LITTER
 from submission.checking.findings import Finding
 from submission.errors import ConfigError, SubmissionError
 from submission.worker.commands import MAX_BYTES, NAMES, NoCommandError, plan

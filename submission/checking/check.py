@@ -11,8 +11,9 @@ import onnxruntime
 from pydantic import BaseModel
 
 from artifact import Bundle
+from submission import archive
 from submission.challenges import Challenge, Definition
-from submission.checking import archive, explain, inspection, judge, trial
+from submission.checking import explain, inspection, judge, trial
 from submission.checking.case import (
     FEW,
     Case,

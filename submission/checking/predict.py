@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 import artifact
 from artifact.bundle import write_file
-from submission import predictions
+from submission import archive, predictions
 from submission.challenges import Array, Challenge, Definition, Tensor, TestSet
-from submission.checking import archive, explain, judge, trial
+from submission.checking import explain, judge, trial
 from submission.checking.case import stated_definition
 from submission.checking.trial import EngineName, Place
 from submission.contents import Contents

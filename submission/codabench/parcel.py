@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submission.checking import archive
+from submission import archive
 from submission.codabench.answers import plain
 from submission.errors import ArchiveError, ConfigError
 

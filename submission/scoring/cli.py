@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from submission import archive
 from submission.challenges import Challenge
-from submission.checking import archive, trial
+from submission.checking import trial
 from submission.checking.case import stated_definition
 from submission.errors import ArchiveError, ConfigError
 from submission.options import add_challenge, add_running, chosen_challenge, existing, running

@@ -24,9 +24,10 @@ from artifact import Manifest
 from artifact.arrays import decode_npz
 from artifact.bundle import write_file
 from artifact.errors import ArtifactError
+from submission import archive
 from submission.bundle import competition
 from submission.challenges import Challenge, Column, Definition, Image, Limits
-from submission.checking import archive, explain, trial
+from submission.checking import explain, trial
 from submission.checking.case import stated_definition
 from submission.checking.trial import EngineName, Place, Trial
 from submission.contents import Contents

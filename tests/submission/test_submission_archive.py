@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from artifact.bundle import write_zip
-from submission.checking import archive
+from submission import archive
 
 SEGMENT = st.text("abcdefgh0123456789_-", min_size=1, max_size=12)
 SAFE = st.lists(SEGMENT, min_size=1, max_size=4).map("/".join).map("d/{}".format)

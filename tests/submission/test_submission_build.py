@@ -13,9 +13,8 @@ from small_artifacts import write_forecaster
 from submission_helpers import Artifacts, configuration, members, write_config
 
 import artifact
-from submission import challenges, cli
+from submission import archive, challenges, cli
 from submission.build import build
-from submission.checking import archive
 from submission.errors import ConfigError, ContractError
 
 PACKAGE = Path(artifact.__file__).parent

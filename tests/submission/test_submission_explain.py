@@ -11,8 +11,9 @@ from broken_zips import entry, library, pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from submission import archive
 from submission.challenges import ARRAY_KEY
-from submission.checking import archive, binaries, crash, explain, inspection
+from submission.checking import binaries, crash, explain, inspection
 from submission.checking.advice import RULES, advice
 from submission.checking.findings import Report
 from submission.checking.trial import Trial

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from submission import archive
 from submission.bundle import competition_check
-from submission.checking import archive
 from submission.checking.findings import Finding, Report
 from submission.scoring.row import Score
 from submission.scoring.score import score

@@ -158,6 +158,8 @@ def _runs(argv: list[str]) -> int:
         console.print(runs.config_text(records[0]))
         console.print(runs.show_table(records[0]))
         console.print(runs.compare_table(records))
+        if submitted := runs.submissions_table(records[0], options.root):
+            console.print(submitted)
         return 0
     console.print(runs.compare_table(records))
     path = runs.compare_plot(records, options.output or options.root / "compare.png")

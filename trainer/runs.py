@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from trainer import folder, plots
@@ -114,6 +116,33 @@ def show_table(run: RunRecord, last: int = 10) -> Table:
         best = "best" if row["epoch"] == run.best["epoch"] else ""
         table.add_row(*(_cell(row.get(column)) for column in columns), best)
     return table
+
+
+def submissions_table(run: RunRecord, root: Path) -> Table | None:
+    """What was submitted of a run's artifact, by `axonnx submission upload`; None for nothing.
+
+    Reads `root`/submissions/records.jsonl, a JSON line for each step of an upload.
+    """
+    manifest = run.folder / folder.ARTIFACT / "manifest.json"
+    if not manifest.is_file():
+        return None
+    identity = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    uploads: dict[str, dict[str, Any]] = {}
+    for line in _text(root / "submissions" / "records.jsonl").splitlines():
+        try:
+            entry = json.loads(line)
+            uploads.setdefault(str(entry["upload"]), {}).update(entry)
+        except (ValueError, TypeError, KeyError):
+            continue  # a line cut short by a power failure
+    table = Table("submission", "file", "competition", "status", "scores")
+    for entry in uploads.values():
+        artifacts, scores = entry.get("artifacts"), entry.get("scores")
+        if isinstance(artifacts, dict) and identity in artifacts.values():
+            row = dict(scores) if isinstance(scores, dict) else {}
+            cells = [entry.get(key) for key in ("submission", "file", "competition_title")]
+            cells += [entry.get("status"), ", ".join(f"{k} {v}" for k, v in row.items())]
+            table.add_row(*(escape(str(cell or "–")) for cell in cells))
+    return table if table.row_count else None
 
 
 def compare_table(records: list[RunRecord]) -> Table:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -162,3 +163,23 @@ def test_a_damaged_run_is_named(name: str, data: bytes, tmp_path: Path) -> None:
     (folder / name).write_bytes(data)
     with pytest.raises(RunFolderError, match="run"):
         runs.read(folder)
+
+
+def test_submissions_of_the_artifact_are_shown(tmp_path: Path) -> None:
+    folder = make(tmp_path, "run", errors=[0.9], test=0.6)
+    record = runs.read(folder)
+    assert runs.submissions_table(record, tmp_path) is None
+    identity = hashlib.sha256((folder / "artifact" / "manifest.json").read_bytes()).hexdigest()
+    steps = [
+        {"upload": "a", "artifacts": {"affi": identity}, "file": "s.zip"},
+        {"upload": "b", "artifacts": {"affi": "0" * 64}, "file": "other.zip"},
+        {"upload": "a", "submission": 77, "status": "Finished", "scores": {"total": "1.5"}},
+    ]
+    (tmp_path / "submissions").mkdir()
+    lines = "".join(json.dumps(step) + "\n" for step in steps) + '{"upload": "c", "fil'
+    (tmp_path / "submissions" / "records.jsonl").write_text(lines)
+    table = runs.submissions_table(record, tmp_path)
+    assert table is not None
+    assert table.row_count == 1
+    shown = line(table, "77")
+    assert all(word in shown for word in ("s.zip", "Finished", "total 1.5"))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -91,10 +92,20 @@ def _seconds(text: str) -> float:
 
 
 def _competition(text: str) -> int:
-    found = re.fullmatch(r"(?:https?://[^/]+/competitions/)?(\d{1,18})/?", text)
+    """The number in `text`, a number or a page of the site that is called."""
+    if "secret_key=" in text:
+        raise argparse.ArgumentTypeError(
+            "set CODABENCH_SECRET_KEY, and name the competition by its number alone"
+        )
+    found = re.fullmatch(r"(?:https?://([^/]+)/competitions/)?(\d{1,18})/?(?:[?#].*)?", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text} is no number of a competition, such as 1234")
-    return int(found[1])
+    here = urlsplit(credentials.site_of(os.environ)).netloc
+    if found[1] and found[1].lower().removeprefix("www.") != here.lower().removeprefix("www."):
+        raise argparse.ArgumentTypeError(
+            f"{text} is a page of another site than {here}, which is called: set CODABENCH_URL"
+        )
+    return int(found[2])
 
 
 def _run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:

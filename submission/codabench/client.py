@@ -37,6 +37,7 @@ from submission.errors import ConfigError, CredentialsError, PlatformError
 DEFAULT_URL = "https://www.codabench.org"
 TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 # "refused": only where the platform certainly did nothing, an answer 429 or no connection.
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 Repeat = Literal["always", "refused", "never"]
 Body = Mapping[str, Any]
 A = TypeVar("A")
@@ -95,8 +96,10 @@ class CodabenchClient:
         self.patience = patience or Patience()
         self._token = None if token is None else checked_token(token)
         self._secret_key = secret_key
-        self._http = new_client(self.patience)
-        self.storage = Storage(self.patience, local=self.url.startswith("http://"))
+        self._password: SecretStr | None = None
+        local = self.url.startswith("http://")
+        self._http = new_client(self.patience, local)
+        self.storage = Storage(self.patience, local)
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +119,7 @@ class CodabenchClient:
 
     def log_in(self, username: str, password: SecretStr) -> None:
         """Get a token for later calls; raises CredentialsError for a wrong name or password."""
+        self._password = password
         body = {"username": username, "password": password.get_secret_value()}
         try:
             found = self._call("POST", "/api/api-token-auth/", answers.Token, json=body)
@@ -256,7 +260,7 @@ class CodabenchClient:
                 finally:
                     response.close()
             except httpx.HTTPError as error:
-                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                unsent = isinstance(error, UNSENT)
                 if last or (repeat == "refused" and not unsent):
                     text = f"{call} failed: {reason(error)}"
                     raise PlatformError(text, unsure=not unsent) from None
@@ -272,9 +276,11 @@ class CodabenchClient:
 
     def _without_secrets(self, body: bytes) -> bytes:
         """What came back, free of what was sent: an answer may repeat it."""
-        for secret in (self._token, self._secret_key):
-            if secret is not None and len(secret.get_secret_value()) >= 8:
-                body = body.replace(secret.get_secret_value().encode(), b"***")
+        for secret in (self._token, self._secret_key, self._password):
+            value = "" if secret is None else secret.get_secret_value()
+            if len(value) >= 8:
+                for written in (value, json.dumps(value)[1:-1]):
+                    body = body.replace(written.encode("utf-8", "replace"), b"***")
         return body
 
     def _refusal(

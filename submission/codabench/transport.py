@@ -85,18 +85,39 @@ def safe_url(text: str, what: str, local: bool) -> httpx.URL:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The certificates, read once for both clients."""
-    return httpx.create_ssl_context()
+    """The certificates, read once for both clients; raises ConfigError."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise ConfigError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR: no certificates can be read there ({error})"
+        ) from None
 
 
-def new_client(patience: Patience) -> httpx.Client:
-    """A client without cookies, redirects or compression."""
+def new_client(patience: Patience, local: bool) -> httpx.Client:
+    """A client without cookies, redirects or compression.
+
+    It goes through the environment's proxy, but never to this machine (`local`): that way is not
+    encrypted, and the proxy would read the token. Raises ConfigError for a proxy that is none.
+    """
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     headers = {"Accept-Encoding": "identity", "User-Agent": "axonnx"}
     timeout = httpx.Timeout(patience.silence, connect=CONNECT)
-    return httpx.Client(
-        verify=_trusted(), timeout=timeout, headers=headers, cookies=jar, follow_redirects=False
-    )
+    trusted = _trusted()
+    try:
+        return httpx.Client(
+            verify=trusted,
+            timeout=timeout,
+            headers=headers,
+            cookies=jar,
+            follow_redirects=False,
+            trust_env=not local,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):  # their texts may quote a password
+        raise ConfigError(
+            "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: names a proxy that cannot be used; expected "
+            "http://host:port (SOCKS is not known here), or none for CodaBench with NO_PROXY"
+        ) from None
 
 
 def read_bounded(response: httpx.Response, call: str, limit: int, seconds: float) -> bytes:
@@ -122,7 +143,7 @@ class Storage:
     def __init__(self, patience: Patience, local: bool) -> None:
         self._patience = patience
         self._local = local
-        self._http = new_client(patience)
+        self._http = new_client(patience, local)
 
     def close(self) -> None:
         """Close the connections."""
@@ -225,6 +246,8 @@ def reason(error: httpx.HTTPError) -> str:
     """What went wrong, without the URL."""
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
+    if isinstance(error, httpx.ProxyError):
+        return f"the environment's proxy does not let it through ({plain(error, 120)})"
     if isinstance(error, httpx.ConnectError):
         return f"no connection ({plain(error, 120)})"
     return f"the connection broke ({type(error).__name__})"

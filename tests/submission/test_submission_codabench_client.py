@@ -323,6 +323,53 @@ def test_cookies_are_not_kept(platform: Platform, client: CodabenchClient) -> No
 # ---- hosts and secrets ------------------------------------------------------------------------
 
 
+def test_a_proxy_never_sees_what_goes_to_this_machine(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, platform.storage_url)  # any server: it must not be asked
+    with CodabenchClient(platform.url, SecretStr(TOKEN), patience=Patience(tries=1)) as client:
+        assert client.competition(7).id == 7
+    assert [call.headers["host"] for call in platform.calls] == [platform.url.partition("//")[2]]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://u:hidden-word@h:1", "foo://u:hidden-word@h", "[::zz"])
+def test_a_proxy_that_cannot_be_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(ConfigError, match="names a proxy that cannot be used") as caught:
+        CodabenchClient("https://codabench.invalid")
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named(
+    client: CodabenchClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> httpx.Response:
+        raise httpx.ProxyError("407 Proxy Authentication Required")
+
+    monkeypatch.setattr(client._http, "send", refuse)
+    with pytest.raises(PlatformError, match="proxy does not let it through") as caught:
+        client.create_submission({})
+    assert not caught.value.unsure
+
+
+def test_an_answer_that_repeats_the_password(platform: Platform) -> None:
+    password = 'päss "word" of mine'
+    body = json.dumps({"password": [f"{password} is too long"]}).encode()
+    platform.fail("POST", "/api/api-token-auth/", "body", value=(422, body))
+    with (
+        CodabenchClient(platform.url) as client,
+        pytest.raises(PlatformError, match=r"\*\*\* is too long") as caught,
+    ):
+        client.log_in(USERNAME, SecretStr(password))
+    assert "word" not in str(caught.value).replace("password:", "")
+
+
 def test_sites() -> None:
     assert site("https://www.codabench.org/") == "https://www.codabench.org"
     assert site("http://localhost:8000") == "http://localhost:8000"

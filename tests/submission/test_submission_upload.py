@@ -276,6 +276,29 @@ def test_the_phase(platform: Platform, capsys: pytest.CaptureFixture[str]) -> No
     assert {sent.phase for sent in platform.roots()} == {71, 72}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://elsewhere.example/competitions/7/", "another site"),
+        ("{site}/competitions/7/?secret_key=distinctive-key", "set CODABENCH_SECRET_KEY"),
+    ],
+)
+def test_pages_that_are_not_taken_for_a_number(
+    text: str, said: str, platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command("upload", "model.zip", "--competition", text.format(site=platform.url))
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "distinctive-key" not in printed
+    assert platform.calls == []
+
+
+def test_a_page_with_its_tab(platform: Platform) -> None:
+    page = f"{platform.url}/competitions/7/#/participate-tab"
+    assert command("upload", "model.zip", "--competition", page, "--interval", 0.01) == 0
+
+
 def test_the_tasks(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     platform.tasks = {11: "affi", 12: "beignet"}
     refused(platform, "--task", "gorilla")

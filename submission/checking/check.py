@@ -24,7 +24,7 @@ from submission.checking.case import (
     task_of,
 )
 from submission.checking.findings import Finding, Report, Row
-from submission.checking.trial import EngineName, Place, Trial
+from submission.checking.trial import Answers, EngineName, Place, Trial
 from submission.contents import Contents
 from submission.errors import ArchiveError, RunError
 
@@ -281,11 +281,25 @@ def _check_reference(report: Report, case: Case, place: Place, first: Trial, wor
         f"(onnxruntime {version})",
     )
     if case.here is not None and not same:
-        widest = max(judge.gap(first.answers[e.name], case.here[e.name]) for e in sets)
-        report.add(
-            "ok", f"{place.label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away"
-        )
+        _report_gap(report, case, place, {e.name: first.answers[e.name] for e in sets}, case.here)
     return []
+
+
+def _report_gap(report: Report, case: Case, place: Place, answers: Answers, here: Answers) -> None:
+    """How far another version's answers are from this one's, beside what the manifests allow."""
+    widest = max(judge.gap(answers[name], here[name]) for name in here)
+    bounds = [
+        float(bound)
+        for bundle in case.bundles.values()
+        for bound in bundle.manifest.determinism["golden_bound"].values()
+    ]
+    inside = widest <= min(bounds)
+    text = "inside" if inside else "golden rows were inside, these rows are above"
+    report.add(
+        "ok" if inside else "warning",
+        f"{place.label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away, {text} the "
+        f"manifest's bound of {min(bounds):.3g}",
+    )
 
 
 def _size(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,9 @@ def test_build_check_score_in_the_process_engine(name: str, tmp_path: Path) -> N
     if name in CODE:
         assert said.count("every bit equal in two runs and to Model.predict") == 2
         assert "in a fresh process and here" in said
+        assert re.search(
+            r"Python 3.10: onnxruntime \S+ here is \S+ away, inside the manifest", said
+        )
     row = axonnx("score", path, *told, "--data", "data", "--json", cwd=tmp_path)
     assert f'"{LAST_COLUMN[name]}"' in row
     table = axonnx("score", path, *told, "--data", "data", cwd=tmp_path)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from artifact.errors import ArtifactError
@@ -24,7 +23,7 @@ from submission.codabench.records import DEFAULT as RECORDS
 from submission.codabench.records import Records
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError, SubmissionError
-from submission.options import add_running, existing, running
+from submission.options import add_running, existing, new_console, running
 from submission.scoring import cli as score_cli
 from submission.scoring.budgets import Budget
 from submission.scoring.check_bundle import check_bundle
@@ -142,10 +141,10 @@ def _build(options: argparse.Namespace) -> int:
         if getattr(options, key) is not None:
             overrides[key] = getattr(options, key)
     config = load_config(existing(options.config), overrides)
-    with Console(stderr=True).status("building") as status:
+    with new_console(stderr=True).status("building") as status:
         built = build(config, status.update)
         budget = _budget(built, config, options.no_report, status.update)
-    console = Console()
+    console = new_console()
     console.print(f"{built.path}, sha256 {built.sha256}", soft_wrap=True)
     score_cli.print_budget(console, budget)
     for name in built.normalized:
@@ -171,7 +170,7 @@ def _budget(
 
 
 def _check(options: argparse.Namespace) -> int:
-    console = Console()
+    console = new_console()
 
     def show(finding: Finding) -> None:
         mark, style = MARKS[finding.status]
@@ -182,7 +181,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.bundle is not None and options.data is not None:
         raise ConfigError("--bundle: the data of the competition are used; leave out --data")
     zip_file = existing(options.zip)
-    with Console(stderr=True).status("reading") as status:
+    with new_console(stderr=True).status("reading") as status:
         if options.bundle is None:
             report = check(
                 zip_file,
@@ -229,7 +228,7 @@ def _rows(report: Report) -> Table:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    console = Console()
+    console = new_console()
     written = predict(
         existing(options.zip),
         data=existing(options.data, folder=True),

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from rich.console import Console
 
 from submission import challenges
 from submission.challenges import Challenge
 from submission.config import load_config
 from submission.errors import ConfigError
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A console that prints texts as they are: titles and paths may hold brackets."""
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def add_challenge(word: argparse.ArgumentParser) -> None:

@@ -6,13 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from submission.bundle.build import Built, build
 from submission.bundle.competition_check import findings
 from submission.errors import ConfigError
-from submission.options import existing
+from submission.options import existing, new_console
 
 if TYPE_CHECKING:
     Words = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -54,7 +53,7 @@ def _bundle(options: argparse.Namespace) -> int:
         return _check(options.check)
     if options.config is None or options.data is None:
         raise ConfigError("CONFIG and --data DIR are wanted, or --check BUNDLE")
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     with console.status("building") as status:
         built = build(
             existing(options.config),
@@ -68,7 +67,7 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _print(built: Built) -> None:
-    console = Console()
+    console = new_console()
     table = Table(title=str(built.path), title_justify="left")
     table.add_column("part")
     table.add_column("MB", justify="right")
@@ -96,7 +95,7 @@ def _print(built: Built) -> None:
 
 
 def _check(bundle: Path) -> int:
-    console = Console()
+    console = new_console()
     found = findings(bundle)
     for finding in found:
         mark, style = MARKS[finding.status]

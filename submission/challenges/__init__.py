@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -258,13 +258,30 @@ def get(name: str) -> Challenge:
         own: Challenge = importlib.import_module(f"{__name__}.{name}").CHALLENGE
         return own
     for point in entry_points(group=GROUP, name=name):
-        found = point.load()
-        if not isinstance(found, Challenge):
-            raise ConfigError(f"{point.value}: the challenge {name!r} is no Challenge")
-        return found
+        return _loaded(point)
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"no challenge {name!r}; there are {', '.join(names())}{hint}")
+
+
+def _loaded(point: EntryPoint) -> Challenge:
+    """The challenge of another distribution, whatever that does when it is imported."""
+    try:
+        found = point.load()
+    except Exception as error:
+        whose = "" if point.dist is None else f" of {point.dist.name}"
+        raise ConfigError(
+            f"the challenge {point.name!r}{whose} cannot be loaded: {point.value}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, Challenge):
+        raise ConfigError(f"{point.value}: the challenge {point.name!r} is no Challenge")
+    if found.name != point.name:
+        raise ConfigError(
+            f"{point.value}: is the challenge {found.name!r}; its entry point must have that name, "
+            f"not {point.name!r}"
+        )
+    return found
 
 
 def template(name: str) -> bytes:

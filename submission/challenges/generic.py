@@ -100,7 +100,7 @@ def _define(settings: Settings, models: tuple[str, ...]) -> Definition:
 
     return Definition(
         kind=settings.kind,
-        entry="model.py" if settings.kind == "code" else sets[0].output,
+        entry="model.py" if settings.kind == "code" or not sets else sets[0].output,
         subjects=subjects,
         sets=sets,
         columns=(

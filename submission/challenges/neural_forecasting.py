@@ -82,6 +82,8 @@ class Settings(BaseModel):
             raise ValueError("channels: is empty; give each subject its channel count")
         if self.observed >= self.steps:
             raise ValueError(f"observed: {self.observed} of {self.steps} steps; none is forecast")
+        if self.data is not None and not self.data:
+            raise ValueError("data: is empty; name the test sets, or leave it out")
         for name, entry in (self.data or {}).items():
             if entry.subject not in self.channels:
                 known = ", ".join(self.channels)

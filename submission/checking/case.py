@@ -69,7 +69,13 @@ def stated_definition(
             )
         return stated, stated.definition
     chosen, settings = challenge
-    return None, chosen.definition(settings, ())
+    definition = chosen.definition(settings, ())
+    if not definition.sets:
+        raise ConfigError(
+            f"challenge {chosen.name}: has no test set, and a zip that `build` did not write names "
+            "none; write them under challenge.data in a YAML file, and name it with --config"
+        )
+    return None, definition
 
 
 def open_case(

@@ -20,7 +20,14 @@ from submission.challenges import Challenge
 from submission.checking import trial
 from submission.checking.case import stated_definition
 from submission.errors import ArchiveError, ConfigError
-from submission.options import add_challenge, add_running, chosen_challenge, existing, running
+from submission.options import (
+    add_challenge,
+    add_running,
+    chosen_challenge,
+    existing,
+    new_console,
+    running,
+)
 from submission.scoring import budgets
 from submission.scoring import records as score_records
 from submission.scoring.intervals import LEVEL, RESAMPLES, Statistics
@@ -87,7 +94,7 @@ def _add_report(words: Words) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     if options.data is not None:
         existing(options.data, folder=True)
     if options.baseline is not None and existing(options.baseline).suffix != ".zip":
@@ -101,7 +108,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_json(result), indent=1, allow_nan=False))
     else:
-        _print(Console(), result, options)
+        _print(new_console(), result, options)
     return 0 if result.status == "Finished" else 1
 
 
@@ -209,6 +216,8 @@ def _differences(entry: Scored) -> list[str]:
     digits, compared = entry.column.precision, entry.compared
     if compared is None or entry.score is None:
         return ["n/a", "", "", ""]
+    if not compared.alike:
+        return [_number(compared.previous, digits), "", "", ""]
     gap = entry.score - compared.previous
     cells = [_number(compared.previous, digits), _signed(gap, digits)]
     found = compared.difference
@@ -257,7 +266,8 @@ def _column(entry: Scored) -> dict[str, Any]:
         value["drawn"] = entry.interval.drawn
     if compared is not None and entry.score is not None:
         value["previous"] = compared.previous
-        value["difference"] = entry.score - compared.previous
+        if compared.alike:
+            value["difference"] = entry.score - compared.previous
         if compared.difference is not None:
             found = compared.difference
             value["difference_interval"] = _pair(found.low, found.high)
@@ -272,9 +282,9 @@ def _pair(low: float, high: float) -> list[float] | None:
 def _report(options: argparse.Namespace) -> int:
     path = existing(options.zip)
     challenge = chosen_challenge(options)
-    with Console(stderr=True).status("measuring") as status:
+    with new_console(stderr=True).status("measuring") as status:
         budget = report(path, challenge, pythons=options.python, notify=status.update)
-    print_budget(Console(), budget)
+    print_budget(new_console(), budget)
     return 0 if all(budget.verdicts().values()) else 1
 
 

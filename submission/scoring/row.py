@@ -22,10 +22,14 @@ from submission.scoring.records import Record, Recorded
 
 @dataclass(frozen=True)
 class Compared:
-    """An earlier submission's score; the difference's interval where both saw the same rows."""
+    """An earlier submission's score; the difference's interval where both saw the same rows.
+
+    Where it was scored on other data (not `alike`) the two scores have no difference.
+    """
 
     previous: float
     difference: Difference | None
+    alike: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,20 @@ def compare(
 ) -> Score:
     """`result` beside an earlier record, whose `statistics` make the comparison a paired one."""
     paired = _paired(result, previous, statistics, notify)
-    columns = []
+    columns, alike = [], previous.data == result.data
     for entry in result.columns:
         before = previous.columns.get(entry.column.key)
         if before is None or before.score is None:
             columns.append(entry)
             continue
-        compared = Compared(before.score, paired.get(entry.column.key))
+        compared = Compared(before.score, paired.get(entry.column.key), alike)
         columns.append(replace(entry, compared=compared))
     notes = list(result.notes)
-    if previous.data != result.data:
-        notes.append(f"{previous.zip} was scored on other data: the values alone stand beside")
+    if not alike:
+        notes.append(
+            f"{previous.zip} was scored on other data or by another rule: the values alone stand "
+            "beside"
+        )
     return replace(result, columns=tuple(columns), notes=tuple(notes), previous=previous)
 
 

@@ -8,6 +8,7 @@ the statistics that the scoring program leaves.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import tempfile
@@ -109,7 +110,10 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is run: the task, the challenge with the sets it has, how its columns are described."""
+    """What is run: the task, the challenge with the sets it has, how its columns are described.
+
+    `data` is the sha256 of the data and of what scores them.
+    """
 
     task: Task
     definition: Definition
@@ -147,7 +151,8 @@ def _local(case: _Case, data: Path, time_limit: float | None, notify: Notify) ->
         time_limit,
     )
     columns = case.definition.columns
-    return _Chosen(task, local.definition, columns, local.fingerprint, local.notes, True)
+    data_and_rule = _with_rule(local.fingerprint, local.definition)
+    return _Chosen(task, local.definition, columns, data_and_rule, local.notes, True)
 
 
 def _bundled(case: _Case, folder: Path, index: int, time_limit: float | None) -> _Chosen:
@@ -176,6 +181,15 @@ def _stranger(task: Task, columns: tuple[Column, ...], image: str, title: str) -
         limits=Limits(task.time_limit),
         name=title,
     )
+
+
+def _with_rule(data: str, definition: Definition) -> str:
+    """sha256 of local data and of how they are scored: other options are another score."""
+    assert definition.rule.__file__ is not None
+    total = hashlib.sha256(data.encode())
+    total.update(Path(definition.rule.__file__).read_bytes())
+    total.update(json.dumps(dict(definition.options), sort_keys=True).encode())
+    return total.hexdigest()
 
 
 def _fingerprint(task: Task) -> str:

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from submission import cli
+from artifact.bundle import write_zip
+from submission import challenges, cli
 from submission.config import SubmissionConfig, load_config
 from submission.errors import ConfigError
 
@@ -26,6 +27,29 @@ def load(folder: Path, text: str, **overrides: object):
     path = folder / "config.yaml"
     path.write_text(text)
     return load_config(path, overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "message"),
+    [
+        ("broken", "no_such_module_here:CHALLENGE", "of odd-plugin cannot be loaded.*No module"),
+        ("empty", "submission.challenges.generic:NOTHING", "cannot be loaded.*no attribute"),
+        ("other", "submission.challenges.generic:CHALLENGE", "is the challenge 'generic'"),
+        ("number", "submission.challenges.generic:RISING", "is no Challenge"),
+    ],
+)
+def test_a_broken_entry_point_is_named_and_leaves_the_others(
+    name: str, place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "odd_plugin-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-plugin\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[axonnx.challenges]\n{name} = {place}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert {name, "generic", "eeg2025"} <= set(challenges.names())
+    assert challenges.get("generic").name == "generic"
+    with pytest.raises(ConfigError, match=message):
+        challenges.get(name)
 
 
 @pytest.mark.parametrize("name", ["neural_forecasting", "decoding"])
@@ -87,6 +111,10 @@ def test_overrides_win_and_models_merge_by_name(tmp_path: Path):
         (
             GOOD.replace("_forecasting\n", "_forecasting\n  channels: {../x: 5}\n"),
             r"config.yaml:3: challenge.channels.../x: '../x' is no name",
+        ),
+        (
+            GOOD.replace("_forecasting\n", "_forecasting\n  data: {}\n"),
+            r"challenge: data: is empty",
         ),
         (GOOD + "output: 2024-99-99\n", r"config.yaml:6: '2024-99-99' is a date; quote it"),
         (GOOD + "models: {affi: c}\n", r"config.yaml:6: models: stands twice, first in line 3"),
@@ -173,6 +201,27 @@ def test_wrong_arguments_exit_with_2_and_one_line(
     error = capsys.readouterr().err
     assert error.startswith("axonnx: error: ")
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("word", ["check", "score", "report", "predict"])
+@pytest.mark.parametrize("kind", ["code", "result"])
+def test_a_foreign_zip_needs_the_test_sets(
+    word: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_zip({"model.py": b"class Model: ..."}, tmp_path / "foreign.zip")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"challenge: {{name: generic, kind: {kind}}}\n")
+    words = [word, tmp_path / "foreign.zip", "--config", config]
+    words += ["--records", tmp_path / "records"] if word in ("check", "score") else []
+    words += ["--data", tmp_path] if word in ("score", "predict") else []
+    words += ["--output", tmp_path / "out"] if word == "predict" else []
+    assert cli.main(["submission", *map(str, words)]) == 2
+    assert "generic: has no test set" in capsys.readouterr().err
+
+
+def test_one_artifact_for_a_result_without_test_sets(tmp_path: Path):
+    config = load(tmp_path, "challenge: {name: generic, kind: result}\nartifact: a\n")
+    assert config.artifacts() == {"main": Path("a")}
 
 
 def test_unknown_flag_prints_usage(capsys: pytest.CaptureFixture[str]):

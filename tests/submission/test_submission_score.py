@@ -17,6 +17,7 @@ from artifact.bundle import write_zip
 from submission import challenges, cli
 from submission.challenges import Column, Definition
 from submission.errors import ConfigError
+from submission.options import new_console
 from submission.programs import write_task
 from submission.rules import forecast_error, generic_metric, normalized_error
 from submission.scoring import cli as score_cli
@@ -26,6 +27,7 @@ from submission.scoring import records as score_records
 from submission.scoring.intervals import Statistics, bootstrap, differences
 from submission.scoring.records import Record, Recorded
 from submission.scoring.row import Score, Scored, compare, groups
+from submission.scoring.score import _with_rule
 
 
 def found_intervals(
@@ -229,6 +231,8 @@ def test_comparison_is_paired_on_the_same_data_alone():
         assert compared is not None
         assert compared.difference is None
         assert ("was scored on other data" in " ".join(found.notes)) == (other is not before)
+        assert compared.alike == (other is before)
+        assert ("difference" in score_cli._column(found.columns[-1])) == (other is before)
 
 
 def test_column_that_the_earlier_record_lacks_has_no_comparison():
@@ -345,6 +349,13 @@ def test_options_speak_of_the_sets_that_are_here():
         "folds": [1, 2],
     }
     assert score_data.only(chosen, ("a", "b", "c")) is chosen
+
+
+def test_data_scored_by_other_options_are_not_the_same():
+    chosen = definition({"a": "m"})
+    other = replace(chosen, options={**chosen.options, "observed": 2})
+    assert _with_rule("d" * 64, chosen) != _with_rule("d" * 64, other)
+    assert _with_rule("d" * 64, chosen) == _with_rule("d" * 64, replace(chosen, sets=()))
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -584,9 +595,12 @@ def test_table_marks_what_is_better_and_what_is_not_known(capsys: pytest.Capture
     before = row(made(1))
     entry = replace(row(made()).columns[0], column=Column("x", "lost"), score=None, interval=None)
     result = row(made())
-    result = replace(result, columns=(*result.columns, entry))
+    titled = replace(result.columns[0], column=Column("y", "error [ms] rate [/s]"))
+    result = replace(result, columns=(*result.columns, entry, titled))
+    console = new_console()
+    console.width = 160
     score_cli._print(
-        score_cli.Console(width=160),
+        console,
         compare(result, before.record(), before.statistics),
         argparse.Namespace(output=None),
     )
@@ -594,3 +608,4 @@ def test_table_marks_what_is_better_and_what_is_not_known(capsys: pytest.Capture
     assert "n/a" in printed
     assert "sets and rows" in printed
     assert "better in" in printed
+    assert "error [ms] rate [/s]" in printed

@@ -40,7 +40,7 @@ def add_running(word: argparse.ArgumentParser) -> None:
     )
     word.add_argument("--image", metavar="IMAGE", help="for the engine docker")
     word.add_argument("--memory", type=_bytes, metavar="SIZE", help="cap, such as 8G")
-    word.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for each job")
+    word.add_argument("--time-limit", type=seconds, metavar="S", help="seconds for each job")
 
 
 def running(options: argparse.Namespace) -> dict[str, Any]:
@@ -79,8 +79,12 @@ def _bytes(text: str) -> int:
     return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]])
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
+def seconds(text: str) -> float:
+    """A positive number of seconds, as the type of an option."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
     return value

@@ -35,6 +35,7 @@ from submission.codabench.upload import (
     warn_unchecked,
 )
 from submission.errors import ConfigError
+from submission.options import seconds
 
 INTERRUPTED = 130
 
@@ -80,15 +81,8 @@ def _common(word: argparse.ArgumentParser, interval: bool = True) -> None:
     )
     if interval:
         word.add_argument(
-            "--interval", type=_seconds, default=INTERVAL, metavar="S", help="between two looks"
+            "--interval", type=seconds, default=INTERVAL, metavar="S", help="between two looks"
         )
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
-    return value
 
 
 def _competition(text: str) -> int:

@@ -92,11 +92,13 @@ def watch(
         with live:
             return follow(client, submission, notify=notify, interval=interval)
     except PlatformError as error:
-        raise PlatformError(
-            f"{error}. The submission goes on at CodaBench: "
-            f"axonnx submission status {submission} --watch",
-            error.status,
-        ) from None
+        advice = (
+            "If it was deleted there, `upload --again` submits its file once more"
+            if error.status == 404
+            else "The submission goes on at CodaBench: "
+            f"axonnx submission status {submission} --watch"
+        )
+        raise PlatformError(f"{error}. {advice}", error.status) from None
 
 
 def describe(state: State) -> str:

@@ -126,7 +126,8 @@ class Records:
     def name_of(self, site: str, submission: int) -> str:
         """The upload's name for `append`; a new one for a submission that came another way."""
         known = self.of(site, submission)
-        return f"submission-{submission}" if known is None else known.upload
+        host = site.partition("://")[2]  # sites count by themselves
+        return f"submission-{submission}-{host}" if known is None else known.upload
 
     def add_check(self, sha256: str, passed: bool) -> None:
         """Note that `axonnx submission check` judged a zip with this hash."""

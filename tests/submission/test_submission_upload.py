@@ -233,6 +233,24 @@ def test_a_submission_on_its_way_is_followed_not_repeated(platform: Platform) ->
     assert len(platform.roots()) == 1
 
 
+def test_a_submission_that_was_deleted_meanwhile(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert send("--no-wait") == 0
+    del platform.submissions[501]
+    assert send() == 1
+    assert "`upload --again` submits its file once more" in capsys.readouterr().err
+    assert send("--again") == 0
+
+
+def test_numbers_of_two_sites_are_kept_apart(tmp_path: Path) -> None:
+    records = Records(tmp_path / "two.jsonl")
+    for site, status in (("https://one.example", "Failed"), ("https://two.example", "Finished")):
+        name = records.name_of(site, 5)
+        records.append(name, "status", site=site, submission=5, status=status)
+    assert [entry.status for entry in records.uploads()] == ["Failed", "Finished"]
+
+
 def test_two_uploads_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with Records().exclusively():
         assert send() == 2
@@ -297,6 +315,12 @@ def test_pages_that_are_not_taken_for_a_number(
 def test_a_page_with_its_tab(platform: Platform) -> None:
     page = f"{platform.url}/competitions/7/#/participate-tab"
     assert command("upload", "model.zip", "--competition", page, "--interval", 0.01) == 0
+
+
+def test_an_interval_that_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        send("--interval", "soon")
+    assert "soon is no positive number of seconds" in capsys.readouterr().err
 
 
 def test_the_tasks(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

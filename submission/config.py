@@ -109,18 +109,18 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Submi
     chosen = merged.pop("challenge", None)
     section = {"name": chosen} if isinstance(chosen, str) else chosen
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-        line = _line(root, ("challenge",))
+        line = line_of(root, ("challenge",))
         known = ", ".join(challenges.names())
         raise ConfigError(f"{path}:{line}: challenge.name: must name one of {known}")
     if "settings" in merged:
-        line = _line(root, ("settings",))
+        line = line_of(root, ("settings",))
         raise ConfigError(f"{path}:{line}: settings: unknown key; they stand under challenge")
     merged["challenge"] = section["name"]
     merged["settings"] = {key: value for key, value in section.items() if key != "name"}
     try:
         return SubmissionConfig.model_validate(merged)
     except ConfigError as error:
-        raise ConfigError(f"{path}:{_line(root, ('challenge', 'name'))}: {error}") from None
+        raise ConfigError(f"{path}:{line_of(root, ('challenge', 'name'))}: {error}") from None
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(path, root, e) for e in error.errors())) from None
 
@@ -149,11 +149,11 @@ def _complaint(path: Path, root: yaml.Node | None, error: Any) -> str:
         if len(place) == 1:
             known = [name for name in SubmissionConfig.model_fields if name != "settings"]
             text += f"; known: {', '.join(known)}"
-    return f"{path}:{_line(root, place)}: {keys}: {text}"
+    return f"{path}:{line_of(root, place)}: {keys}: {text}"
 
 
-def _line(root: yaml.Node | None, place: Sequence[str | int]) -> int:
-    """Line of the deepest node on the way to `place`."""
+def line_of(root: yaml.Node | None, place: Sequence[str | int]) -> int:
+    """Line, from 1, of the deepest node on the way to `place`."""
     node, line = root, 1
     for part in place:
         if isinstance(node, yaml.MappingNode):

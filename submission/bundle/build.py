@@ -251,7 +251,7 @@ def _phases(
             "start": phase.start.isoformat(),
             "max_submissions_per_day": phase.per_day or limits.per_day,
             "max_submissions": phase.total or limits.total,
-            "execution_time_limit": phase.seconds or round(limits.seconds),
+            "execution_time_limit": phase.seconds or max(1, round(limits.seconds)),
             # Statistics of single rows would tell the answers to whoever predicts zeros.
             "hide_score_output": not settings.score_output_available,
             "tasks": [0],

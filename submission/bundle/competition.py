@@ -43,7 +43,7 @@ _YAML_ERRORS = (
 
 
 def _when(value: object) -> object:
-    """A YAML date, or one as text, in UTC where it names no zone."""
+    """A YAML date, or one as text, as UTC, which is meant where it names no zone."""
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if isinstance(value, str):
@@ -53,7 +53,10 @@ def _when(value: object) -> object:
             value = repr(value)
     if not isinstance(value, datetime):
         raise ValueError(f"{str(value)[:40]} is no date; write it as 2027-01-31 12:00:00")
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError(f"{str(value)[:40]} is no date that UTC has") from None
 
 
 def _inside(value: object) -> object:

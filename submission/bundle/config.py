@@ -13,11 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from submission import challenges
 from submission.bundle.competition import MAX_KEY, When
 from submission.challenges import Challenge, Definition
+from submission.config import line_of
 from submission.errors import ConfigError
 from submission.source import SourceError, parse
 
@@ -92,52 +94,61 @@ class BundleConfig(BaseModel):
 def load_config(path: Path) -> tuple[Challenge, Definition, CompetitionSettings]:
     """The challenge that `path` describes, defined without artifacts, and its competition.
 
-    Raises ConfigError with file and key.
+    Raises ConfigError with file, line and key.
     """
     try:
-        _, content = parse(path.read_text("utf-8"))
+        root, content = parse(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason})") from None
     except SourceError as error:
         raise ConfigError(f"{path}:{error.line}: {error}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be keys and values: `challenge: …`, `competition: …`")
+        raise ConfigError(f"{path}:1: must be keys and values: `challenge: …`, `competition: …`")
     section = content.get("challenge")
     content["challenge"] = {"name": section} if isinstance(section, str) else section
     try:
         config = BundleConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(_complaints(path, "", error)) from None
+        raise ConfigError(_complaints(path, root, (), error)) from None
     settings = dict(config.challenge)
     name = settings.pop("name", None)
     if not isinstance(name, str):
         known = ", ".join(challenges.names())
-        raise ConfigError(f"{path}: challenge.name: must name one of {known}")
-    return *_challenge(path, name, settings), config.competition
+        line = line_of(root, ("challenge", "name"))
+        raise ConfigError(f"{path}:{line}: challenge.name: must name one of {known}")
+    return *_challenge(path, root, name, settings), config.competition
 
 
-def _challenge(path: Path, name: str, settings: dict[str, Any]) -> tuple[Challenge, Definition]:
+def _challenge(
+    path: Path, root: yaml.Node | None, name: str, settings: dict[str, Any]
+) -> tuple[Challenge, Definition]:
+    line = line_of(root, ("challenge",))
     try:
         challenge = challenges.get(name)
         definition = challenge.definition(challenge.settings.model_validate(settings), ())
     except ValidationError as error:
-        raise ConfigError(_complaints(path, "challenge.", error)) from None
+        raise ConfigError(_complaints(path, root, ("challenge",), error)) from None
     except ConfigError as error:
-        raise ConfigError(f"{path}: challenge: {error}") from None
+        raise ConfigError(f"{path}:{line}: challenge: {error}") from None
     except IndexError:
         definition = None
     if definition is None or not definition.sets:
-        raise ConfigError(f"{path}: challenge: has no test set; name them under challenge.data")
+        raise ConfigError(
+            f"{path}:{line}: challenge: has no test set; name them under challenge.data"
+        )
     return challenge, definition
 
 
-def _complaints(path: Path, start: str, error: ValidationError) -> str:
+def _complaints(
+    path: Path, root: yaml.Node | None, start: tuple[str, ...], error: ValidationError
+) -> str:
     lines = []
     for entry in error.errors():
-        keys = ".".join(str(part) for part in entry["loc"] if part != "[key]")
+        place = (*start, *(part for part in entry["loc"] if part != "[key]"))
+        keys = ".".join(map(str, place))
         text = str(entry["msg"]).removeprefix("Value error, ")
         if entry["type"] == "extra_forbidden":
             text = "unknown key"
-        lines.append(f"{path}: {start}{keys}: {text}")
+        lines.append(f"{path}:{line_of(root, place)}: {keys}: {text}")
     return "\n".join(lines)

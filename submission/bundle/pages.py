@@ -104,7 +104,7 @@ def _phases(phases: Iterable[PhaseSettings], definition: Definition) -> str:
             f"{phase.end:%Y-%m-%d %H:%M}" if phase.end else "open",
             phase.per_day or limits.per_day,
             phase.total or limits.total,
-            phase.seconds or round(limits.seconds),
+            phase.seconds or max(1, round(limits.seconds)),
         )
         for phase in phases
     ]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,13 @@ from submission.build import build as build_submission
 from submission.bundle import cli as bundle_cli
 from submission.bundle import data as bundle_data
 from submission.bundle import logo as bundle_logo
-from submission.bundle.build import build
+from submission.bundle import pages as bundle_pages
+from submission.bundle.build import _phases, build
 from submission.bundle.competition import read, task_of
 from submission.bundle.competition_check import findings
 from submission.bundle.config import load_config
+from submission.bundle.data import Data
+from submission.challenges import Limits
 from submission.errors import ConfigError
 from submission.worker import sandbox
 from submission.worker.engines import DockerEngine, Engine, ProcessEngine
@@ -128,7 +132,7 @@ def test_competition_says_what_the_configuration_says(organised: tuple[str, Path
     first, last = found.phases
     assert (first.max_submissions_per_day, first.execution_time_limit) == (3, 120)
     assert (last.max_submissions_per_day, last.max_submissions, last.end) == (5, 9, None)
-    assert last.start.isoformat() == "2027-03-02T08:00:00+01:00"
+    assert last.start.isoformat() == "2027-03-02T07:00:00+00:00"
     assert all(phase.hide_score_output for phase in found.phases)
     best = {FORECASTING: "total_MSR", CODE: "accuracy", RESULT: "mse"}[challenge]
     assert found.leaderboards[0].columns[0].key == best
@@ -386,6 +390,30 @@ def test_public_data_and_kit_reach_participants(tmp_path: Path):
     assert (built.path / "public_data" / "train.npz").is_file()
     assert {phase.public_data for phase in read(built.path).phases} == {"public_data"}
     assert "not compared with the answers: starting_kit/slides.pdf" in built.notes
+
+
+def test_dates_are_shown_in_utc_and_no_limit_is_zero(tmp_path: Path):
+    path = tmp_path / "bundle.yaml"
+    path.write_text(FORECASTING + COMPETITION)
+    _, definition, settings = load_config(path)
+    definition = replace(definition, limits=Limits(seconds=0.3))
+    shown = bundle_pages._phases(settings.phases, definition)
+    assert "| Final | 2027-03-02 07:00 | open | 5 | 9 | 1 |" in shown
+    phase = _phases(definition, settings, Data({}, {}, {}, {}))[1]
+    assert phase["start"] == "2027-03-02T07:00:00+00:00"
+    assert phase["execution_time_limit"] == 1
+
+
+def test_mistakes_in_the_configuration_have_a_line(tmp_path: Path):
+    path = tmp_path / "bundle.yaml"
+    start = "challenge: {name: generic}\ncompetition:\n  title: x\n"
+    text = f"{start}  phases:\n  - {{name: a, start: soon}}\n"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"yaml:5: competition\.phases\.0\.start: 'soon' is no"):
+        load_config(path)
+    path.write_text(text.replace("soon", '"2027-01-01"').replace("generic", "generik"))
+    with pytest.raises(ConfigError, match=r"yaml:1: challenge: no challenge 'generik'"):
+        load_config(path)
 
 
 # --- what does not fit -----------------------------------------------------------------------

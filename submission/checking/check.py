@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from submission.checking.findings import Finding, Report, Row
 from submission.checking.trial import Answers, EngineName, Place, Trial
 from submission.contents import Contents
 from submission.errors import ArchiveError, RunError
+from submission.worker.transfer import workplace
 
 
 def check(
@@ -55,8 +55,7 @@ def check(
         for text in found:
             report.add("failed", f"archive: {text}")
         return report
-    with tempfile.TemporaryDirectory(prefix="axonnx-check-") as name:
-        work = Path(name)
+    with workplace("axonnx-check-") as work:
         program = trial.unpack(path, work / "unpacked")
         try:
             stated, definition = stated_definition(program, challenge)
@@ -88,7 +87,10 @@ def check(
             report.add("failed", "nothing was run: no interpreter here fits the zip's runtimes")
         for number, place in enumerate(places):
             report.add("ok", f"{place.label}: {place.engine.describe()}")
-            _check_place(report, case, place, work / f"place{number}", progress)
+            try:
+                _check_place(report, case, place, work / f"place{number}", progress)
+            except RunError as error:
+                report.add("failed", f"{place.label}: {error}")
     return report
 
 
@@ -131,7 +133,7 @@ def _check_place(
     arguments = (case.definition, sets, task, case.path, place.engine)
     progress(f"{place.label}: run 1 of 3, at most {case.limit:g} s for each job")
     first = trial.run(*arguments, work / "run1")
-    if first.outcome.status == "Failed" or first.problem:
+    if first.outcome.status == "Failed" or first.problem or explain.crashed(first):
         found = [
             f"{entry.name}: {text}"
             for entry in case.definition.sets
@@ -165,9 +167,11 @@ def _rows_of(case: Case, place: Place, run: Trial, wrong: Collection[str]) -> li
     """A row of the report's table for each set."""
     calls = run.facts.get("calls")
     seconds = {
-        call.get("name"): float(call["seconds"])
+        call["name"]: float(call["seconds"])
         for call in (calls if isinstance(calls, list) else [])
-        if isinstance(call, dict) and isinstance(call.get("seconds"), float)
+        if isinstance(call, dict)
+        and isinstance(call.get("name"), str)
+        and isinstance(call.get("seconds"), float)
     }
     return [
         Row(
@@ -190,7 +194,8 @@ def _report_run(report: Report, case: Case, place: Place, first: Trial, second: 
         f"{place.label}: Finished twice, {slowest:.1f} s of {case.limit:g} s{memory}; scored "
         f"against made-up answers: {scores}",
     )
-    for text in (*explain.noise(first), *explain.units(first, case.definition, case.inputs)):
+    odd = (*explain.late_end(first), *explain.noise(first))
+    for text in (*odd, *explain.units(first, case.definition, case.inputs)):
         report.add("warning", f"{place.label}: {text}")
     if missing := first.outcome.missing_columns:
         report.add("failed", f"{place.label}: the leaderboard lacks {', '.join(missing)}")
@@ -297,8 +302,8 @@ def _report_gap(report: Report, case: Case, place: Place, answers: Answers, here
     text = "inside" if inside else "golden rows were inside, these rows are above"
     report.add(
         "ok" if inside else "warning",
-        f"{place.label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away, {text} the "
-        f"manifest's bound of {min(bounds):.3g}",
+        f"{place.label}: onnxruntime {onnxruntime.__version__} here is {widest:.3g} away, {text} "
+        f"the manifest's bound of {min(bounds):.3g}",
     )
 
 

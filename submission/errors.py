@@ -12,6 +12,16 @@ SubmissionError
 
 from __future__ import annotations
 
+import re
+
+# What would play with a terminal, hide what follows, or cannot be written as UTF-8.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` of a stranger's for a terminal; new lines and tabs stay."""
+    return UNSEEN.sub("?", text)
+
 
 class SubmissionError(Exception):
     """Base of this package's errors; `exit_status` is what the command ends with."""

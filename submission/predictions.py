@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,34 @@ from artifact.errors import ArtifactError
 from submission import pickled
 from submission.challenges import ARRAY_KEY, Arrays, Definition, TestSet
 from submission.errors import RunError
+from submission.worker.transfer import read_left
 
 MAX_FILE_BYTES = 8 << 30
 MAX_ARRAYS = 256
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Arrays of an `.npz` by name; raises RunError naming the file."""
+def read_arrays(path: Path, *, left: bool = False) -> dict[str, Array]:
+    """Arrays of an `.npz` by name; raises RunError naming the file.
+
+    `left`: a program may have written it, so that a link or a special file counts as none.
+    """
     try:
-        data = path.read_bytes()
+        data = _left(path) if left else path.read_bytes()
         return dict(decode_npz(data, max_members=MAX_ARRAYS, max_bytes=MAX_FILE_BYTES))
     except FileNotFoundError:
         raise RunError(f"{path.name}: was not written") from None
     except (ArtifactError, OSError) as error:
         raise RunError(f"{path.name}: {error}") from None
+
+
+def _left(path: Path) -> bytes:
+    """The bytes of a file that a program wrote; raises FileNotFoundError, RunError."""
+    data = read_left(path, MAX_FILE_BYTES)
+    if data is not None:
+        return data
+    if os.path.lexists(path):
+        raise RunError(f"{path.name}: is no plain file")
+    raise FileNotFoundError(path)
 
 
 def read(
@@ -38,7 +53,7 @@ def read(
     also where a file of several sets holds more than those of the challenge.
     """
     if definition.format == "npz":
-        return {entry.name: read_arrays(folder / entry.output) for entry in sets}
+        return {entry.name: read_arrays(folder / entry.output, left=True) for entry in sets}
     found: dict[str, Arrays] = {}
     whole: dict[str, Any] = {}
     for entry in sets:
@@ -72,7 +87,7 @@ def _refuse_strangers(definition: Definition, file: str, value: Any) -> None:
 
 def _decode(path: Path) -> Any:
     try:
-        return pickled.decode(path.read_bytes(), max_bytes=MAX_FILE_BYTES)
+        return pickled.decode(_left(path), max_bytes=MAX_FILE_BYTES)
     except FileNotFoundError:
         raise RunError(f"{path.name}: was not written") from None
     except (ValueError, OSError) as error:

@@ -6,7 +6,6 @@ only then from the text of a traceback.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from submission.checking import crash
 from submission.checking.advice import SIGNALS, advice
 from submission.checking.crash import Crash
 from submission.checking.trial import Trial
-from submission.errors import RunError
+from submission.errors import RunError, printable
 from submission.rules import forecast_error
 from submission.worker.run import Job, Outcome, ProgramRun
 from submission.worker.transfer import read_left
@@ -30,7 +29,6 @@ MAX_LINES = 12
 MANY_BYTES = 1 << 20
 IMPORTED = "when it was imported"
 RAW = 50.0  # root mean square of µECoG in raw units and more; normalized values are about 1
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what would play with a terminal
 LISTED = "  - "  # before each problem that our scoring program names
 
 
@@ -39,6 +37,10 @@ def causes(trial: Trial, definition: Definition, program: Path) -> list[str]:
 
     Then come the participant's lines of a traceback, what CodaBench would show, what to do.
     """
+    return [printable(text) for text in _causes(trial, definition, program)]
+
+
+def _causes(trial: Trial, definition: Definition, program: Path) -> list[str]:
     outcome, job = trial.outcome, trial.outcome.prediction
     if outcome.details.startswith("Bad or empty zip file"):
         found = ["CodaBench cannot unpack it: " + "; ".join(job.notes if job else ())]
@@ -71,6 +73,24 @@ def platform(outcome: Outcome) -> str:
                 f"CodaBench ignores: the cause stands in its log {job.name}_ingestion_stderr"
             )
     return text
+
+
+def crashed(trial: Trial) -> bool:
+    """Whether the model crashed, also where there are predictions: the zip may carry some."""
+    job = trial.outcome.prediction
+    return job is not None and any(
+        run.kind == "ingestion" and run.exit_status and _kept(job) for run in job.runs
+    )
+
+
+def late_end(trial: Trial) -> list[str]:
+    """How the ingestion program ended that had predicted everything."""
+    return [
+        f"after everything was predicted, it {_ended(run.exit_status)}; CodaBench ignores that, "
+        "but look what ends it"
+        for run in (trial.outcome.prediction.runs if trial.outcome.prediction else ())
+        if run.kind == "ingestion" and run.exit_status
+    ]
 
 
 def noise(trial: Trial) -> list[str]:
@@ -160,14 +180,16 @@ def _of_run(
 
 def _error_text(run: ProgramRun, job: Job) -> str:
     """What the ingestion program kept of a failure, else the end of stderr."""
-    kept = None
-    if run.kind == "ingestion":
-        try:
-            kept = read_left(job.output / "ingestion_error.txt", MAX_TEXT)
-        except RunError:
-            kept = None
-    text = _plain(kept) if kept else ""
+    text = _kept(job) if run.kind == "ingestion" else ""
     return text if crash.HEADER in text else _tail(run.stderr)
+
+
+def _kept(job: Job) -> str:
+    """What the ingestion program kept of a failure, "" where that is nothing."""
+    try:
+        return _plain(read_left(job.output / "ingestion_error.txt", MAX_TEXT) or b"")
+    except RunError:
+        return ""
 
 
 def _tail(path: Path, size: int = 1 << 16) -> str:
@@ -177,17 +199,20 @@ def _tail(path: Path, size: int = 1 << 16) -> str:
 
 
 def _plain(data: bytes) -> str:
-    return UNSEEN.sub("?", data.decode("utf-8", errors="replace"))
+    return printable(data.decode("utf-8", errors="replace"))
 
 
 def _of_status(run: ProgramRun, who: str, text: str, outcome: Outcome, progress: str) -> list[str]:
     """A program that ended without a traceback: by a signal, or with a status of its own."""
-    status = run.exit_status or 0
-    ended = f"ended with status {status}"
-    if status > 128:
-        ended += f", by {SIGNALS.get(status - 128, f'signal {status - 128}')}"
     last = text[-TAIL:].splitlines()[-MAX_LINES:]
-    return [f"{who} {ended}{progress}", *last, platform(outcome)]
+    return [f"{who} {_ended(run.exit_status or 0)}{progress}", *last, platform(outcome)]
+
+
+def _ended(status: int) -> str:
+    """ "ended with status 139, by a segmentation fault: …"."""
+    if status <= 128:
+        return f"ended with status {status}"
+    return f"ended with status {status}, by {SIGNALS.get(status - 128, f'signal {status - 128}')}"
 
 
 def _headline(crashed: Crash, who: str, progress: str) -> str:
@@ -229,7 +254,7 @@ def _progress(job: Job, definition: Definition) -> str:
 
 def _rows(job: Job, entry: TestSet) -> int | None:
     try:
-        arrays = predictions.read_arrays(job.folder / "input_data" / entry.input)
+        arrays = predictions.read_arrays(job.folder / "input_data" / entry.input, left=True)
     except RunError:
         return None
     return next((len(array) for array in arrays.values() if array.ndim), None)

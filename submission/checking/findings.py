@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from submission.errors import printable
+
 Status = Literal["ok", "warning", "skipped", "failed"]
 
 
@@ -43,5 +45,5 @@ class Report:
 
     def add(self, status: Status, text: str) -> None:
         """Record one finding."""
-        self.findings.append(Finding(status, text))
+        self.findings.append(Finding(status, printable(text)))
         self.notify(self.findings[-1])

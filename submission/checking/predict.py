@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from submission.checking.trial import EngineName, Place
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError, RunError
 from submission.programs import write_task
+from submission.worker.transfer import workplace
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def predict(
     """
     if found := archive.problems(path, ()):
         raise ArchiveError(f"{path}: {'; '.join(found)}")
-    with tempfile.TemporaryDirectory(prefix="axonnx-predict-") as name:
-        work = Path(name)
+    with workplace("axonnx-predict-") as work:
         program = trial.unpack(path, work / "unpacked")
         stated, definition = stated_definition(program, challenge)
         if definition.kind == "result":
@@ -67,7 +66,7 @@ def predict(
         task = write_task(definition, definition.sets, inputs, none, work / "task", time_limit)
         # There are no answers here, so the scoring job fails; its outcome is of no interest.
         run = trial.run(definition, definition.sets, task, path, place.engine, work / "run")
-        if run.problem:
+        if run.problem or explain.crashed(run):
             raise RunError("\n  ".join(explain.causes(run, definition, program)))
         rows = {entry: len(next(iter(inputs[entry.name].values()))) for entry in definition.sets}
         wrong = [

@@ -22,6 +22,7 @@ from submission.errors import ConfigError, RunError
 from submission.worker import sandbox
 from submission.worker.engines import DockerEngine, Engine, Mount, ProcessEngine
 from submission.worker.run import Outcome, Task, run_task
+from submission.worker.transfer import read_left
 
 EngineName = Literal["docker", "process"]
 Answers = Mapping[str, Arrays]  # set name -> arrays by their keys in a file
@@ -125,12 +126,9 @@ def run(
 
 def _facts(output: Path) -> Mapping[str, Any]:
     """`ingestion.json`, which a submission may have overwritten; empty where it is none."""
-    path = output / "ingestion.json"
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_FACTS:
-            return {}
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(read_left(output / "ingestion.json", MAX_FACTS) or b"")
+    except (RunError, OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -169,7 +167,7 @@ def run_reference(
     _finish(place, folders, program, work, limit)
     answers = {}
     for entry in sets:
-        answer = predictions.read_arrays(folders["output"] / f"{entry.name}.npz")
+        answer = predictions.read_arrays(folders["output"] / f"{entry.name}.npz", left=True)
         answers[entry.name] = definition.from_model(answer, manifests[entry.subject])
     return answers
 

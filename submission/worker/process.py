@@ -25,6 +25,7 @@ from submission.errors import ConfigError
 from submission.worker import sandbox
 from submission.worker.memory import resident, session, tree
 from submission.worker.running import End, Watch
+from submission.worker.transfer import remove
 
 if TYPE_CHECKING:
     from submission.worker.engines import Mount
@@ -151,7 +152,7 @@ class _Plain:
         return End(status, False), peak
 
     def clear(self) -> None:
-        _remove(self.scratch)
+        remove(self.scratch)
 
 
 @dataclass(frozen=True)
@@ -174,17 +175,6 @@ class _Isolated(_Plain):
 def _signal(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also where the program took its rights away."""
-    for root, names, _ in os.walk(folder):
-        for name in names:
-            path = os.path.join(root, name)
-            if not os.path.islink(path):
-                with contextlib.suppress(OSError):
-                    os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache

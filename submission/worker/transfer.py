@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import shutil
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from submission.errors import ArchiveError, ConfigError, RunError
 
 MAX_BYTES = 64 << 30
 MAX_FILES = 1_000_000
+MAX_DEPTH = 100  # folders within folders
 BROKEN = (zipfile.BadZipFile, OSError, EOFError, zlib.error, RuntimeError, ValueError)
 
 
@@ -96,9 +100,11 @@ def copy_given(source: Path, target: Path) -> Copied:
 def copy_left(source: Path, target: Path) -> Copied:
     """Copy what a program left in a folder; links and special files stay behind.
 
-    Raises RunError where that is more than MAX_BYTES, or cannot be read.
+    Raises RunError where that is more than MAX_BYTES or half of the free disk (a sparse file grows
+    to its length), nested deeper than MAX_DEPTH, or cannot be read.
     """
     files, total, left_out = 0, 0, []
+    most = min(MAX_BYTES, shutil.disk_usage(source).free // 2)
     _open_up(source)
     for path, inside in _walk(source):
         info = path.lstat()
@@ -110,8 +116,11 @@ def copy_left(source: Path, target: Path) -> Copied:
             left_out.append(inside)
             continue
         files, total = files + 1, total + info.st_size
-        if total > MAX_BYTES or files > MAX_FILES:
-            raise RunError(f"{source}: holds over {MAX_FILES} files or {MAX_BYTES} bytes")
+        if total > most or files > MAX_FILES:
+            raise RunError(
+                f"the {source.name} folder holds over {MAX_FILES} files or {most} bytes, more than "
+                "is kept here"
+            )
         try:
             _open_up(path)
             shutil.copyfile(path, _place(target, inside), follow_symlinks=False)
@@ -136,17 +145,62 @@ def read_left(path: Path, limit: int) -> bytes | None:
         return None
     with open(descriptor, "rb") as file:
         if info.st_size > limit:
-            raise RunError(f"{path}: is {info.st_size} bytes long; at most {limit} are read")
+            raise RunError(f"{path.name}: is {info.st_size} bytes long; at most {limit} are read")
         return file.read(limit)
 
 
+@contextlib.contextmanager
+def workplace(prefix: str) -> Iterator[Path]:
+    """A new temporary folder, removed in the end whatever programs left in it."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, also where a program took rights away or nested thousands of folders.
+
+    Every folder inside is moved to the top first, so that no path grows long. What cannot be
+    removed stays.
+    """
+    top, token, count = str(folder), secrets.token_hex(8), 0
+    left = [top]
+    while left:
+        place = left.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+            with os.scandir(place) as found:
+                entries = list(found)
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                        continue
+                    count += 1
+                    os.chmod(entry.path, 0o700)  # a folder that is moved must be writable
+                    os.rename(entry.path, moved := os.path.join(top, f"{token}-{count}"))
+                    left.append(moved)
+            if place != top:
+                os.rmdir(place)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)
+
+
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Folders before what is in them, sorted; links are not entered."""
+    """Folders before what is in them, sorted; links are not entered.
+
+    Raises RunError beyond MAX_DEPTH.
+    """
     for root, folders, files in os.walk(folder):
         folders.sort()
         for name in (*folders, *sorted(files)):
             path = Path(root, name)
-            yield path, path.relative_to(folder).as_posix()
+            inside = path.relative_to(folder)
+            if len(inside.parts) > MAX_DEPTH:
+                raise RunError(f"the {folder.name} folder holds over {MAX_DEPTH} nested folders")
+            yield path, inside.as_posix()
 
 
 def _mode(path: Path, *, follow: bool) -> int:

@@ -1,0 +1,145 @@
+"""Submissions that leave odd things behind: nothing hangs, nothing outside is read or kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from broken_submissions import SETTINGS
+from broken_zips import entry, pack
+
+from artifact.arrays import encode_npz
+from submission import challenges, predictions
+from submission.checking import trial
+from submission.checking.check import Report, check
+from submission.errors import RunError, printable
+from submission.worker.transfer import MAX_DEPTH, copy_left, remove, workplace
+
+HOSTILE = """
+import json, measure
+
+def bent(self):
+    out = "/app/output"
+    answers = sorted(name for name in os.listdir(out) if name.endswith(".predictions.npz"))
+    {}
+    json.dump({{"calls": [{{"name": [], "seconds": 1.0}}, 3], "modules": 3, "versions": [[]]}},
+              open(out + "/ingestion.json", "w"))
+
+measure.Measurement.write = bent
+"""
+
+
+def nested(folder: Path, depth: int) -> Path:
+    """A folder with folders in it, deeper than any path can name."""
+    folder.mkdir()
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 20, dir_fd=here)
+        inner = os.open("d" * 20, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    return folder
+
+
+def test_folders_without_end_are_refused_and_removed(tmp_path: Path):
+    left = nested(tmp_path / "output", 3000)
+    with pytest.raises(RunError, match=f"output folder holds over {MAX_DEPTH} nested folders"):
+        copy_left(left, tmp_path / "got")
+    with workplace("axonnx-test-") as work:
+        left.rename(work / "output")
+        (work / "link").symlink_to(tmp_path)
+        (work / "shut" / "in").mkdir(parents=True)
+        (work / "shut" / "in").chmod(0)
+        (work / "shut").chmod(0)
+    assert not work.exists()
+    assert (tmp_path / "got").is_dir()
+    remove(tmp_path / "absent")
+
+
+def test_output_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch):
+    (tmp_path / "output").mkdir()
+    with open(tmp_path / "output" / "sparse", "wb") as file:
+        file.truncate(1 << 20)
+    usage = (1 << 30, 0, (1 << 20) + 2)
+    named = type("Usage", (), dict(zip(("total", "used", "free"), usage, strict=True)))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: named)
+    with pytest.raises(RunError, match="holds over 1000000 files or 524289 bytes"):
+        copy_left(tmp_path / "output", tmp_path / "got")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_only_plain_files_are_predictions(tmp_path: Path, kind: str):
+    real = tmp_path / "real.npz"
+    real.write_bytes(encode_npz({"arr_0": np.zeros(1)}))
+    output = tmp_path / "output"
+    output.mkdir()
+    for name in ("x.npz", "ingestion.json"):
+        make = {"pipe": os.mkfifo, "folder": os.mkdir}.get(kind, lambda at: os.symlink(real, at))
+        make(output / name)
+    with pytest.raises(RunError, match=r"x\.npz: is no plain file"):
+        predictions.read_arrays(output / "x.npz", left=True)
+    assert trial._facts(output) == {}
+
+
+def test_a_strangers_text_cannot_play_with_the_terminal():
+    report = Report()
+    report.add("failed", "gives \x1b[2J\u202eabc\x9b\udcff\r,\tarr_0\nand more")
+    assert report.findings[0].text == "gives ?[2J?abc???,\tarr_0\nand more"
+    assert printable("µECoG, 日本, é") == "µECoG, 日本, é"
+
+
+def checked(files: dict[str, bytes], path: Path) -> Report:
+    """The report on a zip of `files`."""
+    settings = dict(SETTINGS["forecast"])
+    challenge = challenges.get(str(settings.pop("name")))
+    chosen = challenge, challenge.settings.model_validate(settings)
+    return check(pack(files, path), challenge=chosen, pythons=["3.11"])
+
+
+@pytest.mark.slow
+def test_a_crash_behind_predictions_that_the_zip_carries_is_no_success(tmp_path: Path):
+    rows = {"affi": (12, 20, 5), "affi_private": (14, 20, 5), "beignet": (11, 20, 3)}
+    stale = {
+        f"test_{name}.predictions.npz": encode_npz({"arr_0": np.zeros(shape, np.float32)})
+        for name, shape in rows.items()
+    }
+    report = checked({**entry(predict="raise KeyError('gone')"), **stale}, tmp_path / "stale.zip")
+    text = report.findings[-1].text
+    assert not report.passed
+    assert "your model crashed in predict(): KeyError: 'gone'" in text
+    assert "CodaBench would show: Finished. The ingestion program ended with status 1" in text
+
+
+@pytest.mark.slow
+def test_a_crash_after_everything_was_predicted_is_a_warning(tmp_path: Path):
+    top = "import atexit\natexit.register(os._exit, 3)"
+    report = checked(entry(top=top), tmp_path / "late.zip")
+    (text,) = [finding.text for finding in report.findings if finding.status == "warning"]
+    assert report.passed
+    assert "after everything was predicted, it ended with status 3; CodaBench ignores" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ("pass", ""),
+        ("os.remove(f'{out}/{answers[0]}'); os.mkfifo(f'{out}/{answers[0]}')", "is missing"),
+        (
+            "os.remove(f'{out}/{answers[0]}'); os.symlink('/etc/hostname', f'{out}/{answers[0]}')",
+            "is missing",
+        ),
+        ("[(os.mkdir('d'), os.chdir('d')) for _ in [os.chdir(out)] * 2000]", "nested folders"),
+        ("np.savez(f'{out}/{answers[0]}', **{'\\x1b[2J': np.zeros(3)})", "holds ?[2J"),
+        ("os.truncate(f'{out}/{answers[0]}', 1 << 40)", "more than is kept here"),
+    ],
+)
+def test_whatever_it_leaves_ends_in_a_report(tmp_path: Path, lines: str, text: str):
+    report = checked(entry(top=HOSTILE.format(lines)), tmp_path / "hostile.zip")
+    failed = [finding.text for finding in report.findings if finding.status == "failed"]
+    assert report.passed == (not text)
+    assert text in "".join(failed)
+    assert "\x1b" not in "".join(failed)

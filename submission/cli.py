@@ -22,7 +22,7 @@ from submission.codabench import cli as upload_cli
 from submission.codabench.records import DEFAULT as RECORDS
 from submission.codabench.records import Records
 from submission.config import SubmissionConfig, load_config
-from submission.errors import ConfigError, SubmissionError
+from submission.errors import ConfigError, SubmissionError, printable
 from submission.options import add_running, existing, new_console, running
 from submission.scoring import cli as score_cli
 from submission.scoring.budgets import Budget
@@ -43,10 +43,10 @@ def main(argv: list[str]) -> int:
         code: int = options.run(options)
         return code
     except SubmissionError as error:
-        print(f"axonnx: error: {error}", file=sys.stderr)
+        print(f"axonnx: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except ArtifactError as error:
-        print(f"axonnx: error: {error}", file=sys.stderr)
+        print(f"axonnx: error: {printable(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -203,14 +203,18 @@ def _check(options: argparse.Namespace) -> int:
                 python=next(iter(options.python), None),
                 **running(options),
             )
-    sha256 = hashlib.sha256(zip_file.read_bytes()).hexdigest()
-    Records(options.records).add_check(sha256, report.passed)
     if report.rows:
         console.print(_rows(report))
     failed = sum(finding.status == "failed" for finding in report.findings)
     console.print(
         "passed" if report.passed else f"FAILED: {failed} of {len(report.findings)} checks"
     )
+    sha256 = hashlib.sha256(zip_file.read_bytes()).hexdigest()
+    try:
+        Records(options.records).add_check(sha256, report.passed)
+    except OSError as error:
+        text = f"{options.records}: {error.strerror}; `upload` will not know that it was checked"
+        print(f"axonnx: not recorded: {text}", file=sys.stderr)
     return 0 if report.passed else 1
 
 

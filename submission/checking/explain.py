@@ -157,14 +157,15 @@ def _of_run(
         hint = "make it faster, or look where it waits: on CodaBench each job has its own clock"
         return [*found, platform(outcome), f"to do: {hint}"]
     if run.out_of_memory:
-        peak = f", at {run.peak_bytes / 1e6:.0f} MB" if run.peak_bytes else ""
+        peak = [f"it held {run.peak_bytes / 1e6:.0f} MB then"] if run.peak_bytes else []
         hint = (
             "predict in smaller batches. CodaBench sets no cap of its own: there the machine "
             "ends what does not fit"
         )
         return [
             f"{who} was ended for holding more memory than the cap of --memory{progress}",
-            f"{platform(outcome)}{peak}",
+            *peak,
+            platform(outcome),
             f"to do: {hint}",
         ]
     text = _error_text(run, job)

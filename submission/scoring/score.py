@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from submission.checking import explain, trial
 from submission.checking.case import stated_definition
 from submission.checking.trial import EngineName, Place, Trial
 from submission.contents import Contents
-from submission.errors import ArchiveError, ConfigError
+from submission.errors import ArchiveError, ConfigError, RunError, printable
 from submission.programs import write_task
 from submission.rules import generic_metric
 from submission.scoring.data import fingerprint, read_local
@@ -40,6 +39,7 @@ from submission.scoring.intervals import Interval, Statistics, bootstrap, interv
 from submission.scoring.records import MAX_SETS
 from submission.scoring.row import Score, Scored, groups
 from submission.worker.run import Job, Outcome, Task, run_task
+from submission.worker.transfer import read_left, workplace
 
 Notify = Callable[[str], None]
 SAVED = ("scores.json", "scores.txt", "detailed_results.html", "statistics.npz")
@@ -72,8 +72,8 @@ def score(
     if (data is None) == (bundle is None):
         raise ConfigError("name the data with known answers (--data DIR), or a --bundle")
     with ExitStack() as stack:
-        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="axonnx-score-"))
-        case = _case(path, Path(name), data is None, challenge)
+        work = stack.enter_context(workplace("axonnx-score-"))
+        case = _case(path, work, data is None, challenge)
         if data is not None:
             chosen = _local(case, data, time_limit, notify)
         else:
@@ -270,7 +270,7 @@ def _result(case: _Case, chosen: _Chosen, place: Place, run: Trial, notify: Noti
         status=outcome.status,
         columns=_columns(chosen, outcome, found) if outcome.status == "Finished" else (),
         causes=causes,
-        notes=tuple(notes),
+        notes=tuple(map(printable, notes)),
         definition=chosen.definition,
         statistics=statistics,
         resampled=resampled,
@@ -294,12 +294,10 @@ def _statistics(chosen: _Chosen, outcome: Outcome) -> Statistics | None:
     """Statistics from which the very scores of the scoring program follow, else None."""
     if not chosen.own or outcome.status != "Finished" or outcome.scoring is None:
         return None
-    path = outcome.scoring.output / "statistics.npz"
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_STATISTICS:
-            return None
-        arrays = decode_npz(path.read_bytes(), max_members=MAX_SETS)
-    except (OSError, ArtifactError):
+        data = read_left(outcome.scoring.output / "statistics.npz", MAX_STATISTICS)
+        arrays = decode_npz(data or b"", max_members=MAX_SETS)
+    except (RunError, ArtifactError):
         return None
     wanted = [entry.name for entry in chosen.definition.sets]
     if set(arrays) != set(wanted) or any(array.ndim != 2 for array in arrays.values()):

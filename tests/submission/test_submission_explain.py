@@ -184,9 +184,10 @@ def test_progress_is_told_from_the_files_that_are_there(tmp_path: Path):
 
 def test_memory_cap_is_told_from_the_engine_and_not_from_text(tmp_path: Path):
     trial = Trial(outcome_of(tmp_path, 137, out_of_memory=True), {}, {}, "")
-    first, platform, hint = explain.causes(trial, FORECAST, tmp_path)
+    first, held, platform, hint = explain.causes(trial, FORECAST, tmp_path)
     assert "more memory than the cap of --memory" in first
-    assert platform.endswith("at 7 MB")
+    assert held == "it held 7 MB then"
+    assert platform.startswith("CodaBench would show: ")
     assert "CodaBench sets no cap of its own" in hint
 
 

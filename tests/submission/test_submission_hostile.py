@@ -11,7 +11,7 @@ from broken_submissions import SETTINGS
 from broken_zips import entry, pack
 
 from artifact.arrays import encode_npz
-from submission import challenges, predictions
+from submission import challenges, cli, predictions
 from submission.checking import trial
 from submission.checking.check import Report, check
 from submission.errors import RunError, printable
@@ -143,3 +143,15 @@ def test_whatever_it_leaves_ends_in_a_report(tmp_path: Path, lines: str, text: s
     assert report.passed == (not text)
     assert text in "".join(failed)
     assert "\x1b" not in "".join(failed)
+
+
+def test_a_place_that_cannot_be_written_leaves_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    zip_file = pack({}, tmp_path / "empty.zip")
+    words = ["submission", "check", str(zip_file), "--records", str(tmp_path / "file" / "records")]
+    assert cli.main(words) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "FAILED: 1 of 1 checks"
+    assert "axonnx: not recorded: " in said.err

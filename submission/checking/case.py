@@ -67,6 +67,8 @@ def stated_definition(
             raise ConfigError(
                 f"--challenge {challenge[0].name}: the zip was built for {stated.challenge.name}"
             )
+        if challenge is not None and challenge[1].model_fields_set:
+            _same_settings(stated, challenge[1])
         return stated, stated.definition
     chosen, settings = challenge
     definition = chosen.definition(settings, ())
@@ -76,6 +78,17 @@ def stated_definition(
             "none; write them under challenge.data in a YAML file, and name it with --config"
         )
     return None, definition
+
+
+def _same_settings(stated: Contents, given: BaseModel) -> None:
+    """Raise ConfigError where a zip was built with other settings than are given now."""
+    own, other = (value.model_dump(mode="json") for value in (stated.settings, given))
+    differing = [key for key in other if own.get(key) != other[key]]
+    if differing:
+        raise ConfigError(
+            f"--config: the zip was built with another {', '.join(differing)}; it is checked as it "
+            "was built: leave out --config, or build it anew"
+        )
 
 
 def open_case(

@@ -26,7 +26,10 @@ from submission.checking.findings import Finding, Report, Row
 from submission.checking.trial import Answers, EngineName, Place, Trial
 from submission.contents import Contents
 from submission.errors import ArchiveError, RunError
+from submission.worker.process import NOT_ISOLATED
 from submission.worker.transfer import workplace
+
+Wrong = list[tuple[str, str]]  # name of a set ("" for all of them), what is wrong
 
 
 def check(
@@ -86,7 +89,8 @@ def check(
         if not places:
             report.add("failed", "nothing was run: no interpreter here fits the zip's runtimes")
         for number, place in enumerate(places):
-            report.add("ok", f"{place.label}: {place.engine.describe()}")
+            text = place.engine.describe()
+            report.add("warning" if NOT_ISOLATED in text else "ok", f"{place.label}: {text}")
             try:
                 _check_place(report, case, place, work / f"place{number}", progress)
             except RunError as error:
@@ -147,20 +151,45 @@ def _check_place(
         return
     progress(f"{place.label}: run 2 of 3, {first.seconds:.1f} s the last time")
     second = trial.run(*arguments, work / "run2")
+    if second.outcome.status == "Failed" or second.problem or explain.crashed(second):
+        text = "\n  ".join(explain.causes(second, case.definition, case.program))
+        report.add("failed", f"{place.label}: a second run failed, the first did not: {text}")
+        return
     _report_run(report, case, place, first, second)
     wrong = _compare(case, first, second)
-    progress(f"{place.label}: run 3 of 3, few rows and extreme ones; then the artifact alone")
-    if case.definition.kind != "result":
-        wrong += _check_few(case, place, first, work)
-    try:
-        wrong += _check_reference(report, case, place, first, work)
-    except RunError as error:
-        wrong.append(("", str(error)))
-    for name, text in dict.fromkeys(wrong):
-        report.add("failed", f"{place.label}: {name}: {text}" if name else f"{place.label}: {text}")
+    if not _unfit(case, first):  # what is no answer at all differs from everything
+        progress(f"{place.label}: run 3 of 3, few rows and extreme ones; then the artifact alone")
+        if case.definition.kind != "result":
+            wrong += _check_few(case, place, first, work)
+        try:
+            wrong += _check_reference(report, case, place, first, work)
+        except RunError as error:
+            wrong.append(("", str(error)))
+    for text in _grouped(wrong):
+        report.add("failed", f"{place.label}: {text}")
     report.rows += _rows_of(case, place, first, {name for name, _ in wrong})
     if not wrong:
         report.add("ok", f"{place.label}: {len(sets)} sets, shape, dtype and values right")
+
+
+def _unfit(case: Case, run: Trial) -> bool:
+    """Whether an answer has the wrong names, shape, dtype, or values that are not finite."""
+    return any(
+        judge.answer_problems(run.answers[entry.name], case.outputs(entry), case.rows(entry))
+        for entry in case.definition.sets
+    )
+
+
+def _grouped(wrong: Wrong) -> list[str]:
+    """A line for each thing that is wrong, with the sets it is wrong with."""
+    named: dict[str, list[str]] = {}
+    for name, text in dict.fromkeys(wrong):
+        named.setdefault(text, []).append(name)
+    lines = []
+    for text, names in named.items():
+        shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+        lines.append(f"{shown}: {text}" if shown else text)
+    return lines
 
 
 def _rows_of(case: Case, place: Place, run: Trial, wrong: Collection[str]) -> list[Row]:
@@ -209,9 +238,6 @@ def _report_run(report: Report, case: Case, place: Place, first: Trial, second: 
             report.add("failed", f"{place.label}: {name} {found}, not from the zip")
         else:
             report.add("ok", f"{place.label}: {name} was imported from the zip")
-
-
-Wrong = list[tuple[str, str]]  # name of a set ("" for all of them), what is wrong
 
 
 def _compare(case: Case, first: Trial, second: Trial) -> Wrong:

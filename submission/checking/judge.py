@@ -53,7 +53,7 @@ def difference(one: Arrays, other: Arrays) -> str | None:
         place = tuple(int(i) for i in np.argwhere(unequal)[0])
         return (
             f"{name}: {int(unequal.sum())} of {first.size} values, the first at "
-            f"{place}: {first[place]!r} and {second[place]!r}"
+            f"{place}: {first[place].item()!r} and {second[place].item()!r}"
         )
     return None
 

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_artifacts import write_forecaster
-from submission_helpers import Artifacts, bend, members, with_predict
+from submission_helpers import CHANNELS, Artifacts, bend, members, with_predict
 
 import artifact
-from submission import cli
+from submission import challenges, cli
+from submission.checking.case import stated_definition
 from submission.checking.check import Report, check
+from submission.checking.trial import unpack
+from submission.errors import ConfigError
 from submission.worker import sandbox
 from submission.worker.sandbox import find_python
 
@@ -97,7 +100,7 @@ def test_answers_that_differ_fail_in_words(small_zip: Path, tmp_path: Path):
     ("body", "message"),
     [
         ("return answer[:, 10:]", "affi: arr_0 has shape (122, 10, 5); must be (122, 20, 5)"),
-        ("return answer.astype(np.float64)", "affi: arr_0 is float64; must be float32"),
+        ("return answer.astype(np.float64)", "affi, affi_private and 3 more: arr_0 is float64; must be float32"),
     ],
 )
 def test_wrong_shape_and_dtype_fail_in_words(
@@ -262,3 +265,12 @@ def test_published_sizes_with_the_committed_configuration(
     words += ["--no-report", "--python", "3.11", "--output", str(output)]
     assert cli.main(["submission", *words]) == 0
     assert run(output).passed
+
+
+def test_settings_that_a_zip_was_not_built_with_are_refused(small_zip: Path, tmp_path: Path):
+    challenge = challenges.get("neural_forecasting")
+    same = challenge.settings.model_validate({"channels": CHANNELS})
+    other = challenge.settings.model_validate({"channels": {**CHANNELS, "affi": 6}})
+    with pytest.raises(ConfigError, match="built with another channels"):
+        check(small_zip, challenge=(challenge, other), pythons=["3.11"])
+    assert stated_definition(unpack(small_zip, tmp_path / "zip"), (challenge, same))[0] is not None

@@ -14,7 +14,7 @@ import yaml
 
 from submission.worker.commands import NoCommandError, Plan, plan
 from submission.worker.engines import Engine, Mount, Running
-from submission.worker.transfer import BadZipError, Copied, copy_given, copy_left, unpack
+from submission.worker.transfer import BadZipError, Copied, copy_given, copy_left, open_up, unpack
 
 Kind = Literal["program", "ingestion"]
 JobName = Literal["prediction", "scoring"]
@@ -127,6 +127,8 @@ class JobFolder:
                 self.notes.append(f"{_called(self.name, kind)}: {error}")
                 broken = broken or kind == "program"
         self._run_all(plans)
+        if self.output.is_dir():
+            open_up(self.output)  # for an owner who is not root
         status = next((run.exit_status for run in self.runs if run.kind == "program"), None)
         if self.name == "scoring" and (broken or status not in (0, None)):
             raise JobFailedError("Child task failed or non-zero return code")

@@ -40,6 +40,7 @@ PROGRAM = "/app/program"
 NEVER = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 # What `unshare` has to say when its child is killed is not the program's: its streams wait as 3.
 QUIET = 'exec 3>&2 2>/dev/null; exec "$0" "$@"'
+NOT_ISOLATED = "NOT ISOLATED"
 VARIABLES = {"PYTHONUNBUFFERED": "1", "http_proxy": "", "https_proxy": "", "LANG": "C.UTF-8"}
 
 
@@ -65,7 +66,7 @@ class ProcessEngine:
         prefix, reason = _namespaces(self.interpreter)
         if prefix is None:
             text += (
-                f"NOT ISOLATED ({reason}): the network is ON, the program sees and can write all "
+                f"{NOT_ISOLATED} ({reason}): the network is ON, the program sees and can write all "
                 "your files, paths under /app are rewritten in its command only, and a process "
                 "that leaves its session may stay; use the docker engine"
             )

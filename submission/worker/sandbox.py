@@ -56,7 +56,8 @@ def _candidates(version: str) -> Iterable[Path]:
     if on_path := shutil.which(f"python{version}"):
         yield Path(on_path)
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    yield from sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
+    with contextlib.suppress(OSError):  # of another user
+        yield from sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
 
 
 @cache

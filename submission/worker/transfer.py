@@ -105,11 +105,11 @@ def copy_left(source: Path, target: Path) -> Copied:
     """
     files, total, left_out = 0, 0, []
     most = min(MAX_BYTES, shutil.disk_usage(source).free // 2)
-    _open_up(source)
+    open_up(source)
     for path, inside in _walk(source):
         info = path.lstat()
         if stat.S_ISDIR(info.st_mode):
-            _open_up(path)
+            open_up(path)
             (target / inside).mkdir(parents=True, exist_ok=True)
             continue
         if not stat.S_ISREG(info.st_mode):
@@ -122,7 +122,7 @@ def copy_left(source: Path, target: Path) -> Copied:
                 "is kept here"
             )
         try:
-            _open_up(path)
+            open_up(path)
             shutil.copyfile(path, _place(target, inside), follow_symlinks=False)
         except OSError as error:
             raise RunError(f"{path}: cannot be copied: {error}") from None
@@ -216,7 +216,7 @@ def _place(target: Path, inside: str) -> Path:
     return place
 
 
-def _open_up(path: Path) -> None:
+def open_up(path: Path) -> None:
     """Give the owner back the rights that a program may have taken from its own files."""
     mode = path.lstat().st_mode
     wanted = 0o700 if stat.S_ISDIR(mode) else 0o400

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,9 @@ from submission import challenges, cli, predictions
 from submission.checking import trial
 from submission.checking.check import Report, check
 from submission.errors import RunError, printable
+from submission.worker import process
+from submission.worker.engines import Mount
+from submission.worker.job import JobFolder
 from submission.worker.transfer import MAX_DEPTH, copy_left, remove, workplace
 
 HOSTILE = """
@@ -70,6 +76,42 @@ def test_output_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch)
         copy_left(tmp_path / "output", tmp_path / "got")
 
 
+@dataclass(frozen=True)
+class Shutting:
+    """An engine whose programs take the rights of their output away."""
+
+    status: int = 0
+    peak_bytes: None = None
+    out_of_memory: bool = False
+    name: str = "shutting"
+
+    def describe(self) -> str:
+        return self.name
+
+    def start(self, words: object, mounts: Sequence[Mount], *streams: Path) -> Shutting:
+        (output,) = (mount.host for mount in mounts if mount.container == "/app/output")
+        output.chmod(0)
+        return self
+
+    def wait(self, seconds: float) -> int:
+        return self.status
+
+    def kill(self) -> None:
+        pass
+
+
+def test_a_shut_output_is_opened_for_the_worker(tmp_path: Path):
+    program = tmp_path / "given"
+    program.mkdir()
+    (program / "metadata").write_text("command: shut")
+    parts = {"program": program, "input_data": None}
+    job = JobFolder("prediction", tmp_path / "job", parts, Shutting(), False, 1.0)
+    job.unpack()
+    job.run()
+    assert stat.S_IMODE(job.output.stat().st_mode) == 0o700
+    job.close()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
 def test_only_plain_files_are_predictions(tmp_path: Path, kind: str):
     real = tmp_path / "real.npz"
@@ -111,6 +153,24 @@ def test_a_crash_behind_predictions_that_the_zip_carries_is_no_success(tmp_path:
     assert not report.passed
     assert "your model crashed in predict(): KeyError: 'gone'" in text
     assert "CodaBench would show: Finished. The ingestion program ended with status 1" in text
+
+
+@pytest.mark.slow
+def test_a_second_run_that_fails_is_said_and_so_is_a_missing_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runs, real = [], trial.run
+
+    def once(*arguments: object) -> trial.Trial:
+        runs.append(real(*arguments))  # type: ignore[arg-type]
+        return runs[0] if len(runs) == 1 else replace(runs[-1], problem="x.npz: was not written")
+
+    monkeypatch.setattr(trial, "run", once)
+    monkeypatch.setattr(process, "_namespaces", lambda interpreter: (None, "as a test"))
+    report = checked(entry(), tmp_path / "good.zip")
+    (warned,) = [finding.text for finding in report.findings if finding.status == "warning"]
+    assert "NOT ISOLATED (as a test)" in warned
+    assert "a second run failed, the first did not: x.npz: was not" in report.findings[-1].text
 
 
 @pytest.mark.slow

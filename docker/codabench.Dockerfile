@@ -36,7 +36,8 @@ ARG ARTIFACT=demo
 ARG ONNXRUNTIME_VERSION=
 COPY ${ARTIFACT} /artifact
 RUN python3 axonnx.py submission build "configs/submissions/$CONFIG.yaml" --artifact /artifact \
-        --no-report --python 3.11 ${ONNXRUNTIME_VERSION:+--onnxruntime "$ONNXRUNTIME_VERSION"} \
+        --no-report --python "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+        ${ONNXRUNTIME_VERSION:+--onnxruntime "$ONNXRUNTIME_VERSION"} \
         --output /submission.zip
 
 FROM ${PYTHON_IMAGE} AS base

@@ -149,8 +149,8 @@ def _build(options: argparse.Namespace) -> int:
     score_cli.print_budget(console, budget)
     for name in built.normalized:
         console.print(
-            f"! {name} answers in normalized units. CodaBench scores raw units; "
-            "expect mean(mean²+std²)",
+            f"! {name} answers in normalized units. CodaBench scores raw units: the score will be "
+            "the signal's own power, mean(mean²+std²); train or import it with output_units: raw",
             style="bold yellow",
             soft_wrap=True,
         )

@@ -56,6 +56,7 @@ def add_words(words: Any) -> None:
     word.add_argument("--organization", type=int, metavar="ID", help="submit for it")
     word.add_argument("--leaderboard", action="store_true", help="show the result there")
     word.add_argument("--again", action="store_true", help="submit identical bytes once more")
+    word.add_argument("--anyway", action="store_true", help="submit what failed its check")
     word.add_argument("--dry-run", action="store_true", help="print what would be sent")
     word.add_argument("--no-wait", action="store_true", help="do not follow the submission")
     _common(word)
@@ -132,6 +133,7 @@ def _upload(options: argparse.Namespace) -> int:
         options.leaderboard,
         _answers(options.fact_sheet),
         options.organization,
+        options.anyway,
     )
     if options.dry_run:
         return _dry_run(console, records, wish)
@@ -197,7 +199,7 @@ def _ask(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _verdict(console: Console, state: State) -> int:
+def _verdict(console: Console, state: State, fetched: bool = False) -> int:
     """Print how it ended; 0 for finished with scores (or still going on), else 1."""
     number = state.submission.id
     if state.scores:
@@ -212,7 +214,7 @@ def _verdict(console: Console, state: State) -> int:
     if state.ended and state.status == "Finished" and state.unscored:
         text += ", but without scores: CodaBench refused what the scoring program wrote"
     say(console, text)
-    if state.ended:
+    if state.ended and not fetched:
         say(console, f"next: axonnx submission fetch {number} --output submission-{number}")
     return 0 if state.passed or not state.ended else 1
 
@@ -244,28 +246,27 @@ def _status(options: argparse.Namespace) -> int:
             return _verdict(console, watch(client, records, submission, options.interval, console))
         state = read(client, submission)
         record_state(records, client.url, state)
-    say(console, describe(state))
+    if describe(state) != state.status:  # else the verdict says as much
+        say(console, describe(state))
     return _verdict(console, state)
 
 
 def _listing(uploads: list[Upload]) -> Table:
-    table = Table("submission", "status", "competition", "phase", "file", "sha256", "last step")
-    table.add_column("scores", overflow="fold")
+    """What is recorded, in columns that fit a narrow terminal."""
+    table = Table()
+    for name in ("submission", "file", "competition", "status", "scores"):
+        table.add_column(name, overflow="fold")
     for entry in uploads:
-        scores = "  ".join(f"{key} {value}" for key, value in entry.scores.items())
         status = entry.status or ("submitted" if entry.submission else "interrupted")
         competition = " ".join(
             filter(None, [str(entry.competition or ""), entry.competition_title])
         )
         table.add_row(
             str(entry.submission or "–"),
-            status,
-            competition,
-            entry.phase_name,
             Path(entry.file).name,
-            entry.sha256[:12],
-            entry.time,
-            scores,
+            "\n".join(filter(None, [competition, entry.phase_name])),
+            f"{status}\n{entry.time[:10]}",
+            "\n".join(f"{key} {value}" for key, value in entry.scores.items()),
         )
     return table
 
@@ -278,4 +279,4 @@ def _fetch(options: argparse.Namespace) -> int:
         say(console, str(found.folder / name))
     for text in found.missing:
         say(console, f"– {text}")
-    return _verdict(console, found.state)
+    return _verdict(console, found.state, fetched=True)

@@ -44,6 +44,7 @@ class Options:
     leaderboard: bool = False
     fact_sheet: Mapping[str, Any] | None = None
     organization: int | None = None
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Person:
 def upload(client: CodabenchClient, records: Records, options: Options, person: Person) -> int:
     """Bring the zip to the platform and submit it; the submission's number.
 
-    Goes on where an earlier call with the same bytes, competition and phase stopped. Raises
-    ConfigError, ArchiveError or PlatformError; all that was done until then is on record.
+    Goes on where an earlier call with the same bytes, competition and phase stopped. A zip whose
+    check failed is refused unless `anyway` is said. Raises ConfigError, ArchiveError or
+    PlatformError; all that was done until then is on record.
     """
     parcel = read_parcel(options.zip)
     competition = client.competition(options.competition)
@@ -72,6 +74,10 @@ def upload(client: CodabenchClient, records: Records, options: Options, person: 
                 return past.submission
             _want_again(options, person, past.submission, past.status)
             past = None
+        if records.checked(parcel.sha256) is False and not options.anyway:
+            raise ConfigError(
+                f"{parcel.path}: its check FAILED: mend it and check again, or add --anyway"
+            )
         warn_unchecked(records, parcel, person.notify)
         return _Way(client, records, options, person, parcel, competition, phase).go(past)
 

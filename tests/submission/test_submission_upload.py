@@ -125,6 +125,18 @@ def test_one_zip_from_upload_to_score(
     assert seen == [look.status for look in FINISHED][:-1]
 
 
+def test_a_zip_that_failed_its_check_stays_here(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Records().append("", "checked", checked=read_parcel(Path("model.zip")).sha256, passed=False)
+    assert send("--dry-run") == 0
+    assert send("--no-wait") == 2
+    assert "its check FAILED: mend it and check again" in capsys.readouterr().err
+    assert platform.changes() == []
+    assert send("--no-wait", "--anyway") == 0
+    assert "FAILED its check" in capsys.readouterr().out
+
+
 def test_a_checked_zip_is_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     sha256 = read_parcel(Path("model.zip")).sha256
     Records().add_check(sha256, passed=False)

@@ -46,10 +46,18 @@ FORMATS = (
 
 def check_name(path: Path) -> None:
     """Raise ConfigError where CodaBench's form would refuse a zip of that name."""
-    if len(path.name) > MAX_NAME or path.suffix != ".zip":
-        raise ConfigError(
-            f"{path.name}: CodaBench takes names that end in .zip, of at most {MAX_NAME} characters"
-        )
+    if found := name_problems(path):
+        raise ConfigError(f"{path.name}: {'; '.join(found)}")
+
+
+def name_problems(path: Path) -> list[str]:
+    """What CodaBench's form has against the name of a zip, in words."""
+    found = []
+    if path.suffix != ".zip":
+        found.append(f"is called {path.name}; CodaBench's form takes names that end in .zip")
+    if len(path.name) > MAX_NAME:
+        found.append(f"has a name of {len(path.name)} characters; at most {MAX_NAME} are taken")
+    return found
 
 
 def problems(path: Path, entries: Sequence[str]) -> list[str]:
@@ -74,11 +82,7 @@ def problems(path: Path, entries: Sequence[str]) -> list[str]:
 
 
 def _name_and_size(path: Path) -> list[str]:
-    found = []
-    if path.suffix != ".zip":
-        found.append(f"is called {path.name}; CodaBench's form takes names that end in .zip")
-    if len(path.name) > MAX_NAME:
-        found.append(f"has a name of {len(path.name)} characters; at most {MAX_NAME} are taken")
+    found = name_problems(path)
     if path.stat().st_size > MAX_BYTES:
         found.append(f"is {path.stat().st_size} bytes; uploads over {MAX_BYTES} hang")
     return found

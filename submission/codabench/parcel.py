@@ -40,11 +40,8 @@ def read_parcel(path: Path) -> Parcel:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     size = path.stat().st_size
-    if path.suffix != ".zip" or len(path.name) > archive.MAX_NAME:
-        raise ArchiveError(
-            f"{path.name}: CodaBench takes names that end in .zip, of at most "
-            f"{archive.MAX_NAME} characters; this one has {len(path.name)}"
-        )
+    if found := archive.name_problems(path):
+        raise ArchiveError(f"{path.name}: {'; '.join(found)}")
     if size > archive.MAX_BYTES:
         raise ArchiveError(f"{path}: {size} bytes; uploads over {archive.MAX_BYTES} hang")
     if not zipfile.is_zipfile(path):

@@ -154,7 +154,7 @@ def test_model_that_the_file_does_not_name(
 
 
 def test_long_name_is_refused_before_anything_is_written(artifacts: Artifacts, tmp_path: Path):
-    with pytest.raises(ConfigError, match="at most 64 characters"):
+    with pytest.raises(ConfigError, match="at most 64 are taken"):
         build(configuration(artifacts, tmp_path / f"{'s' * 61}.zip"))
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Pearson correlation over time by parcel, averaged over parcels and subjects: Algonauts 2025."""
+"""Pearson correlation over time by parcel, averaged over parcels and subjects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean squared error of a forecast beyond the observed steps: HDR Neural Forecasting."""
+"""Mean squared error of a forecast beyond the observed steps."""
 
 from __future__ import annotations
 

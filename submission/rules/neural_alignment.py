@@ -1,4 +1,4 @@
-"""How well a model's layers predict recorded neurons, linearly: Mouse vs AI, track 2.
+"""How well a model's layers predict recorded neurons, linearly.
 
 Per layer and fold: sparse random projection, ridge regression on the other folds, then Pearson r of
 the smoothed prediction with the smoothed spikes. Projection sizes, seeds (those of scikit-learn's

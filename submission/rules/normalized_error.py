@@ -1,4 +1,4 @@
-"""Root mean squared error over the standard deviation of the target: EEG Foundation Challenge."""
+"""Root mean squared error over the standard deviation of the target."""
 
 from __future__ import annotations
 

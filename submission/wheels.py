@@ -149,9 +149,13 @@ def _fetch(wheel: Wheel, place: Path) -> None:
         unpacked = Path(work) / "unpacked"
         done = _install(wheel.python, wheel.onnxruntime, wheel.wheel_sha256, unpacked)
         if done.returncode:
+            label, said = f"onnxruntime {wheel.onnxruntime} for Python {wheel.python}", done.stderr
+            if "Computed:" in said:
+                raise WheelError(f"{label} was refused; uv says:\n{said.strip()}")
+            last = said.strip().rpartition("\n")[2].strip()
             raise WheelError(
-                f"onnxruntime {wheel.onnxruntime} for Python {wheel.python} was refused or not "
-                f"found; uv says:\n{done.stderr.strip()}"
+                f"{label} was not found ({last}); the runtime is fetched once, then kept: build "
+                "once with a network"
             )
         trimmed = Path(work) / "trimmed"
         for name, data in trim(unpacked).items():

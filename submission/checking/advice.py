@@ -54,6 +54,11 @@ RULES: tuple[tuple[str, str], ...] = (
         "`axonnx submission build CONFIG --python VERSION`",
     ),
     (
+        r"failed to map segment from shared object",
+        "this machine's folder of temporary files allows no libraries (noexec), unlike CodaBench: "
+        "set TMPDIR to another one",
+    ),
+    (
         r"cannot open shared object file",
         "the image lacks that library: the zip must carry it, or do without",
     ),

@@ -24,7 +24,7 @@ def test_zip_for_python_3_10_runs_there_with_onnxruntime_1_23_2(
         for text in texts
     )
     assert any(text.startswith("Python 3.11: every bit equal") for text in texts)
-    assert {row.python for row in report.rows} == {"3.10", "3.11"}
+    assert {row.place for row in report.rows} == {"Python 3.10", "Python 3.11"}
     assert not [finding for finding in report.findings if finding.status == "warning"]
 
 

@@ -156,12 +156,18 @@ def test_every_problem_is_named_at_once(tmp_path: Path):
 def test_an_empty_output_and_many_problems(tmp_path: Path):
     names = [f"set{i}" for i in range(120)]
     plan = {"sets": described(names), "options": {"observed": 3}}
-    done = Folder(tmp_path, forecast_error, plan).run(tmp_path / "out")
+    folder = Folder(tmp_path, forecast_error, plan)
+    done = folder.run(tmp_path / "out")
     assert done.returncode == 1
     first = "  - test_set0.predictions.npz is missing; the output holds nothing\n"
     assert first in done.stderr
     assert done.stderr.count("  - ") == 100
     assert done.stderr.endswith("  and 20 more\n")
+    odd = os.fsencode(tmp_path / "input" / "res") + b"/\xff.npz"
+    with open(odd, "wb"):
+        done = folder.run(tmp_path / "out")
+    assert "Traceback" not in done.stderr
+    assert "the output holds ?.npz" in (tmp_path / "out" / "detailed_results.html").read_text()
 
 
 EPISODES = [("sub-01", "e1"), ("sub-01", "e2"), ("sub-02", "e1")]

@@ -10,6 +10,7 @@ Dates are quoted; without a zone they are UTC. Relative paths start at the curre
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,6 +92,14 @@ class BundleConfig(BaseModel):
     competition: CompetitionSettings
 
 
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): BundleConfig,
+    ("competition",): CompetitionSettings,
+    ("competition", "phases"): PhaseSettings,
+    ("competition", "leaderboard"): LeaderboardSettings,
+}
+
+
 def load_config(path: Path) -> tuple[Challenge, Definition, CompetitionSettings]:
     """The challenge that `path` describes, defined without artifacts, and its competition.
 
@@ -140,6 +149,14 @@ def _challenge(
     return challenge, definition
 
 
+def _near(place: tuple[str | int, ...]) -> str:
+    """What an unknown key of the competition may have been meant to be."""
+    *above, key = (part for part in place if isinstance(part, str))
+    model = SECTIONS.get(tuple(above))
+    near = difflib.get_close_matches(key, model.model_fields if model else (), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def _complaints(
     path: Path, root: yaml.Node | None, start: tuple[str, ...], error: ValidationError
 ) -> str:
@@ -149,6 +166,6 @@ def _complaints(
         keys = ".".join(map(str, place))
         text = str(entry["msg"]).removeprefix("Value error, ")
         if entry["type"] == "extra_forbidden":
-            text = "unknown key"
+            text = f"unknown key{_near(place)}"
         lines.append(f"{path}:{line_of(root, place)}: {keys}: {text}")
     return "\n".join(lines)

@@ -480,7 +480,12 @@ def test_given_solution(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("title: Small", "titel: Small", "competition.titel: unknown key"),
+        ("title: Small", "titel: Small", "competition.titel: unknown key; did you mean 'title'"),
+        (
+            "per_day: 3",
+            "per_days: 3",
+            "competition.phases.0.per_days: unknown key; did you mean 'per_day'",
+        ),
         ('"2027-01-01"', "2027-01-01", "is a date; quote it"),
         ('"2027-01-01"', "soon", "competition.phases.0.start: 'soon' is no date"),
         ("per_day: 3", "per_day: 0", "competition.phases.0.per_day: "),

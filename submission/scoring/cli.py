@@ -18,7 +18,6 @@ from rich.table import Table
 from submission import archive
 from submission.challenges import Challenge
 from submission.checking import trial
-from submission.checking.case import stated_definition
 from submission.errors import ArchiveError, ConfigError
 from submission.options import (
     add_challenge,
@@ -30,10 +29,10 @@ from submission.options import (
 )
 from submission.scoring import budgets
 from submission.scoring import records as score_records
-from submission.scoring.intervals import LEVEL, RESAMPLES, Statistics
+from submission.scoring.intervals import BOTH, LEVEL, RESAMPLES, Statistics
 from submission.scoring.records import Record
 from submission.scoring.row import Score, Scored, compare
-from submission.scoring.score import score
+from submission.scoring.score import score, stated_by
 
 if TYPE_CHECKING:
     Words = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -58,7 +57,7 @@ def add_words(words: Words) -> None:
         "--baseline",
         type=Path,
         metavar="ZIP|JSON",
-        help="compare with that zip, or a record; default: the run before this one",
+        help="compare with that zip, or a record; default: the last other zip on the same data",
     )
     word.add_argument(
         "--records",
@@ -126,7 +125,7 @@ def _run(options: argparse.Namespace, path: Path, output: Path | None, notify: A
 
 
 def _compared(options: argparse.Namespace, result: Score, notify: Any) -> Score:
-    """`result` beside the run that was asked for, or the last one of this challenge."""
+    """`result` beside the run that was asked for, or the last of another zip on these data."""
     found = _baseline(options, result, notify)
     return result if found is None else compare(result, *found, notify)
 
@@ -137,8 +136,7 @@ def _baseline(
     file, folder = options.records, options.records.parent
     name = result.challenge
     if options.baseline is None:
-        record = score_records.last(file, challenge=name, data=result.data)
-        record = record or score_records.last(file, challenge=name)
+        record = score_records.last(file, challenge=name, data=result.data, other=result.sha256)
         return None if record is None else (record, score_records.read_statistics(record, folder))
     if options.baseline.suffix != ".zip":
         record = score_records.read_record(options.baseline)
@@ -163,14 +161,18 @@ def _print(console: Console, result: Score, options: argparse.Namespace) -> None
         console.print(_table(result))
     if result.columns and result.previous is not None:
         console.print(_comparison(result, result.previous))
+    elif result.status == "Finished":
+        console.print("no earlier run on this data")
     for text in result.causes:
         console.print(f"✗ {text}", style="bold red", markup=False, soft_wrap=True)
     for text in result.notes:
         console.print(f"! {text}", style="yellow", markup=False, soft_wrap=True)
     if any(entry.interval for entry in result.columns):
+        text = f"{LEVEL:.0%} percentile bootstrap, {RESAMPLES} resamples of rows within a set"
+        if any(entry.interval and entry.interval.drawn == BOTH for entry in result.columns):
+            text += f"; “{BOTH}”: the sets of a subject are drawn again as well"
         console.print(
-            f"{LEVEL:.0%} percentile bootstrap, {RESAMPLES} resamples of rows within a set; "
-            "“sets and rows”: the sets of a subject are drawn again as well",
+            text,
             style="dim",
             soft_wrap=True,
         )
@@ -191,7 +193,7 @@ def _table(result: Score) -> Table:
 def _comparison(result: Score, previous: Record) -> Table:
     which = "the same zip" if previous.sha256 == result.sha256 else previous.zip
     table = Table("column", title=f"beside {which} of {previous.time}", title_justify="left")
-    for name in ("before", "difference", f"{LEVEL:.0%} interval", "better in"):
+    for name in ("before", "difference", f"{LEVEL:.0%} interval", "better in (share of resamples)"):
         table.add_column(name, justify="right")
     for entry in result.columns:
         table.add_row(entry.column.title, *_differences(entry))
@@ -303,7 +305,7 @@ def report(
     if found := archive.problems(path, ()):
         raise ArchiveError(f"{path}: {'; '.join(found)}")
     with tempfile.TemporaryDirectory(prefix="axonnx-report-") as name:
-        stated, definition = stated_definition(trial.unpack(path, Path(name)), challenge)
+        stated, definition = stated_by(path, trial.unpack(path, Path(name)), challenge)
     budget = budgets.measure(path, definition, stated, pythons=pythons, timed=timed, notify=notify)
     budgets.write(budget, path)
     return budget

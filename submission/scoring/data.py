@@ -45,31 +45,37 @@ def read_local(
     inputs: dict[str, Arrays] = {}
     references: dict[str, Arrays] = {}
     used: dict[str, Path] = {}
+    left: list[tuple[str, str]] = []
     notes, made = [], []
     for entry in definition.sets:
         reference = _find(folder, REFERENCE, entry.reference)
         if reference is None:
-            notes.append(f"{entry.name} is left out: there is no {REFERENCE}/{entry.reference}")
+            left.append((entry.name, f"there is no {REFERENCE}/{entry.reference}"))
             continue
         source = None if definition.kind == "result" else _input(folder, entry)
         arrays = predictions.read_arrays(reference)
         if definition.kind != "result" and source is None:
             masked = _masked(definition, entry, manifests.get(entry.subject), arrays)
             if masked is None:
-                notes.append(
-                    f"{entry.name} is left out: there is no {INPUT}/{entry.input}, and its "
-                    f"reference {reference.name} holds no whole recording to make it from"
+                reason = (
+                    f"there is no {INPUT}/{entry.input}, and its reference {reference.name} holds "
+                    "no whole recording to make it from"
                 )
+                left.append((entry.name, reason))
                 continue
             made.append(entry.name)
             inputs[entry.name] = masked
         elif source is not None:
             inputs[entry.name] = predictions.read_arrays(source)
+            manifest = manifests.get(entry.subject)
+            _require(definition, entry, manifest, source, inputs[entry.name])
             used[f"{INPUT}/{entry.input}"] = source
         references[entry.name] = arrays
         used[f"{REFERENCE}/{entry.reference}"] = reference
     if not references:
         raise ConfigError(_nothing(definition, folder))
+    if left:
+        notes.append("; ".join(f"{name} is left out: {reason}" for name, reason in left))
     if made:
         notes.append(f"inputs made from the answers, the rest hidden: {', '.join(made)}")
     present = only(definition, tuple(references))
@@ -131,6 +137,21 @@ def _input(folder: Path, entry: TestSet) -> Path | None:
         path = folder / INPUT / entry.input
         return path if path.is_file() else None
     return _find(folder, INPUT, entry.input)
+
+
+def _require(
+    definition: Definition,
+    entry: TestSet,
+    manifest: Manifest | None,
+    source: Path,
+    arrays: Arrays,
+) -> None:
+    """Raise ConfigError where an input file lacks an array that the artifact asks for by name."""
+    contract = definition.contract(entry.subject, manifest) if manifest is not None else None
+    wanted = contract.inputs if contract else {}
+    if definition.call == "mapping" and not set(wanted) <= set(arrays):
+        held = ", ".join(arrays) or "nothing"
+        raise ConfigError(f"{source} holds {held}; the artifact asks for {', '.join(wanted)}")
 
 
 def _masked(

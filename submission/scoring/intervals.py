@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 Statistics = Mapping[str, Array]  # set name -> (row, statistic), rows can be added
 Totals = dict[str, Array]  # set name -> (resample, statistic)
 Drawn = Literal["rows", "sets and rows"]
+BOTH: Drawn = "sets and rows"
 RESAMPLES = 2000
 LEVEL = 0.95
 SEED = 20260101
@@ -66,7 +67,7 @@ def intervals(
     """The interval of every column of the leaderboard, from what `bootstrap` gave for the same."""
     hierarchical = _hierarchical(rule, options, statistics, groups)
     return {
-        key: Interval(*_ends(values), "sets and rows" if key in hierarchical else "rows")
+        key: Interval(*_ends(values), BOTH if key in hierarchical else "rows")
         for key, values in scores.items()
     }
 

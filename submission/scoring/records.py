@@ -90,11 +90,16 @@ def records(path: Path) -> list[Record]:
 
 
 def last(
-    path: Path, *, challenge: str, data: str | None = None, sha256: str | None = None
+    path: Path,
+    *,
+    challenge: str,
+    data: str | None = None,
+    sha256: str | None = None,
+    other: str = "",
 ) -> Record | None:
-    """The last record of that challenge, of these data and of that zip where they are named."""
+    """The last record of that challenge, of these data and that zip where named, not of `other`."""
     for record in reversed(records(path)):
-        if record.challenge != challenge:
+        if record.challenge != challenge or record.sha256 == other:
             continue
         if data in (None, record.data) and sha256 in (None, record.sha256):
             return record

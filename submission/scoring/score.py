@@ -30,7 +30,7 @@ from submission.challenges import Challenge, Column, Definition, Image, Limits
 from submission.checking import explain, trial
 from submission.checking.case import stated_definition
 from submission.checking.trial import EngineName, Place, Trial
-from submission.contents import Contents
+from submission.contents import FILE, Contents
 from submission.errors import ArchiveError, ConfigError, RunError, printable
 from submission.programs import write_task
 from submission.rules import generic_metric
@@ -128,12 +128,24 @@ def _case(
 ) -> _Case:
     program = trial.unpack(path, work / "unpacked")
     try:
-        contents, definition = stated_definition(program, challenge)
+        contents, definition = stated_by(path, program, challenge)
     except ArchiveError:
         if not stranger:
             raise
         return _Case(path, program, work, None, None)
     return _Case(path, program, work, contents, definition)
+
+
+def stated_by(
+    path: Path, program: Path, challenge: tuple[Challenge, BaseModel] | None
+) -> tuple[Contents | None, Definition]:
+    """`stated_definition` of the zip at `path`, unpacked in `program`; its errors name the zip."""
+    try:
+        return stated_definition(program, challenge)
+    except ArchiveError as error:
+        there = (program / FILE).is_file()
+        hint = "" if there else ", or name its challenge with --challenge or --config"
+        raise ArchiveError(f"{path}: {error}{hint}") from None
 
 
 def _local(case: _Case, data: Path, time_limit: float | None, notify: Notify) -> _Chosen:

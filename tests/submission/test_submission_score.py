@@ -15,7 +15,7 @@ from submission_helpers import CHANNELS, bend, members, with_predict
 from artifact.arrays import decode_npz, encode_npz
 from artifact.bundle import write_zip
 from submission import challenges, cli
-from submission.challenges import Column, Definition
+from submission.challenges import Column, Definition, generic
 from submission.errors import ConfigError
 from submission.options import new_console
 from submission.programs import write_task
@@ -435,14 +435,18 @@ def test_baselines(benchmark_folder: Path, capsys: pytest.CaptureFixture[str]):
     value = json.loads(capsys.readouterr().out)
     assert value["previous"]["zip"] == "two.zip"
     assert 0.0 < value["columns"][2]["better"] < 1.0
-    # Now the run before is `one` itself.
+    # Without words the last run of another zip.
     assert command("score", one, *words) == 0
+    assert json.loads(capsys.readouterr().out)["previous"]["zip"] == "two.zip"
+    assert command("score", one, *words, "--baseline", one, "--output", "out") == 0
     value = json.loads(capsys.readouterr().out)
     assert [c["difference"] for c in value["columns"]] == [0.0, 0.0, 0.0]
     assert [c["difference_interval"] for c in value["columns"]] == [[0.0, 0.0]] * 3
-    # Other data: the values alone.
+    # Other data: nothing to compare with, or the values alone.
     Path("data/tuesday_truth.npz").unlink()
-    assert command("score", one, *words) == 0
+    assert command("score", two, *words) == 0
+    assert json.loads(capsys.readouterr().out)["previous"] is None
+    assert command("score", one, *words, "--baseline", "out/record.json") == 0
     value = json.loads(capsys.readouterr().out)
     assert [column["key"] for column in value["columns"]] == ["mse_monday", "mse"]
     assert all("difference_interval" not in column for column in value["columns"])
@@ -469,7 +473,8 @@ def test_wrong_predictions_are_explained(
     ("words", "message"),
     [
         (("--data", "nowhere"), "nowhere: no such folder"),
-        (("--data", "data"), "holds no submission.json"),
+        (("--data", "data"), "submission.zip: holds no submission.json"),
+        (("--data", "data"), "or name its challenge with --challenge or --config"),
         (("--data", "data", "--config", "none.yaml"), "none.yaml: no such file"),
         (("--bundle", "data"), "competition.yaml"),
         (
@@ -609,3 +614,15 @@ def test_table_marks_what_is_better_and_what_is_not_known(capsys: pytest.Capture
     assert "sets and rows" in printed
     assert "better in" in printed
     assert "error [ms] rate [/s]" in printed
+
+
+def test_an_input_without_what_the_artifact_asks_for(tmp_path: Path):
+    tensor = argparse.Namespace(name="neural", dtype="float32", shape=(None, 2))
+    manifest: Any = argparse.Namespace(inputs=(tensor,), outputs=(tensor,))
+    settings = generic.Settings.model_validate({"data": {"main": {"subject": "main"}}})
+    described = generic.CHALLENGE.definition(settings, ("main",))
+    for name in ("input_data", "reference_data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "main.npz").write_bytes(encode_npz({"a": np.zeros((3, 2))}))
+    with pytest.raises(ConfigError, match=r"main\.npz holds a; the artifact asks for neural"):
+        score_data.read_local(described, tmp_path, {"main": manifest})

@@ -49,14 +49,14 @@ RULES: tuple[tuple[str, str], ...] = (
         "and the image's Python{python}",
     ),
     (
-        r"onnxruntime_pybind11_state",
-        "the zip's ONNX Runtime is for another Python: rebuild with "
-        "`axonnx submission build CONFIG --python VERSION`",
-    ),
-    (
         r"failed to map segment from shared object",
         "this machine's folder of temporary files allows no libraries (noexec), unlike CodaBench: "
         "set TMPDIR to another one",
+    ),
+    (
+        r"onnxruntime_pybind11_state",
+        "the zip's ONNX Runtime is for another Python: rebuild with "
+        "`axonnx submission build CONFIG --python VERSION`",
     ),
     (
         r"cannot open shared object file",

@@ -86,7 +86,10 @@ KNOWN = [
     ("_pickle.UnpicklingError: Weights only load failed", "save a state_dict"),
     ("ImportError: /lib/libc.so.6: version `GLIBC_2.38' not found", "the image's Python, 3.10"),
     ("ImportError: x.so: wrong ELF class: ELFCLASS32", "for linux x86_64"),
-    ("ImportError: x.so: failed to map segment from shared object", "set TMPDIR"),
+    (
+        "ImportError: onnxruntime_pybind11_state.so: failed to map segment from shared object",
+        "set TMPDIR",
+    ),
     ("ImportError: libGL.so.1: cannot open shared object file", "the image lacks that library"),
     ("ImportError: cannot import name 'onnxruntime_pybind11_state'", "--python VERSION"),
     ("ImportError: numpy.core.multiarray failed to import", "ship no numpy"),

@@ -33,8 +33,7 @@ def main(
     """
     if not os.path.isfile(archive):
         return complain(f"{archive}: no such file; mount your zip there")
-    os.makedirs(predictions, exist_ok=True)
-    if not os.access(predictions, os.W_OK):
+    if os.path.isdir(predictions) and not os.access(predictions, os.W_OK):
         return complain(f'{predictions}: may not be written; run with --user "$(id -u):$(id -g)"')
     with tempfile.TemporaryDirectory() as work:
         folders = {name: os.path.join(work, name) for name in ("submission", "output", "program")}
@@ -74,6 +73,7 @@ def results(submission: str, predictions: str) -> int:
 
 def keep(files: list[str], output: str, predictions: str) -> None:
     """Copy prediction files; each appears whole or not at all."""
+    os.makedirs(predictions, exist_ok=True)
     for name in files:
         beside = os.path.join(predictions, name + ".tmp")
         shutil.copyfile(os.path.join(output, name), beside)

@@ -58,7 +58,7 @@ SETTINGS = {
         "data": {"test": {"subject": "main", "output": "test.npz", "rows": 4}},
     },
 }
-NUMBER = re.compile(r"np\.float32\([^)]*\)")  # drawn anew in every run
+NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?(?= and |$)")  # drawn anew in every run
 Kind = Literal["forecast", "result", "built"]
 Files = Mapping[str, bytes]
 

@@ -100,7 +100,10 @@ def test_answers_that_differ_fail_in_words(small_zip: Path, tmp_path: Path):
     ("body", "message"),
     [
         ("return answer[:, 10:]", "affi: arr_0 has shape (122, 10, 5); must be (122, 20, 5)"),
-        ("return answer.astype(np.float64)", "affi, affi_private and 3 more: arr_0 is float64; must be float32"),
+        (
+            "return answer.astype(np.float64)",
+            "affi, affi_private and 3 more: arr_0 is float64; must be float32",
+        ),
     ],
 )
 def test_wrong_shape_and_dtype_fail_in_words(

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from artifact.manifest import canonical_json
 from submission import challenges
 from submission.challenges import Challenge, Definition, Name, plain_file
 from submission.errors import ArchiveError, ConfigError
@@ -58,18 +57,20 @@ class Contents:
         return self.challenge.definition(self.settings, tuple(self.artifacts))
 
     def to_json(self) -> bytes:
-        """The file's bytes; `plan` is for programs that run a zip without this package."""
+        """The file's bytes; `plan` is for programs that run a zip without this package.
+
+        Keys keep their order: the sets, and so the plan, follow that of the settings and artifacts.
+        """
         definition = self.definition
-        return canonical_json(
-            {
-                "schema": SCHEMA,
-                "challenge": self.challenge.name,
-                "settings": self.settings.model_dump(mode="json"),
-                "artifacts": {name: entry.model_dump() for name, entry in self.artifacts.items()},
-                "runtimes": {abi: entry.model_dump() for abi, entry in self.runtimes.items()},
-                "plan": plan(definition, definition.sets, scoring=False),
-            }
-        )
+        value = {
+            "schema": SCHEMA,
+            "challenge": self.challenge.name,
+            "settings": self.settings.model_dump(mode="json"),
+            "artifacts": {name: entry.model_dump() for name, entry in self.artifacts.items()},
+            "runtimes": {abi: entry.model_dump() for abi, entry in self.runtimes.items()},
+            "plan": plan(definition, definition.sets, scoring=False),
+        }
+        return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read(folder: Path) -> Contents:

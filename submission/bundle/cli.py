@@ -101,5 +101,5 @@ def _check(bundle: Path) -> int:
         mark, style = MARKS[finding.status]
         console.print(f"{mark} {finding.text}", style=style, markup=False, soft_wrap=True)
     failed = sum(finding.status == "failed" for finding in found)
-    console.print(f"FAILED: {failed} findings" if failed else "passed", soft_wrap=True)
+    console.print(f"FAILED: {failed} to mend" if failed else "passed", soft_wrap=True)
     return 1 if failed else 0

@@ -169,7 +169,8 @@ def _check_place(
         report.add("failed", f"{place.label}: {text}")
     report.rows += _rows_of(case, place, first, {name for name, _ in wrong})
     if not wrong:
-        report.add("ok", f"{place.label}: {len(sets)} sets, shape, dtype and values right")
+        many = "1 set" if len(sets) == 1 else f"{len(sets)} sets"
+        report.add("ok", f"{place.label}: {many}, shape, dtype and values right")
 
 
 def _unfit(case: Case, run: Trial) -> bool:
@@ -337,4 +338,5 @@ def _size(path: Path) -> str:
     with zipfile.ZipFile(path) as archive_file:
         unpacked = sum(info.file_size for info in archive_file.infolist())
         count = len(archive_file.infolist())
-    return f"{count} files, {path.stat().st_size / 1e6:.1f} MB ({unpacked / 1e6:.1f} MB unpacked)"
+    many = "1 file" if count == 1 else f"{count} files"
+    return f"{many}, {path.stat().st_size / 1e6:.1f} MB ({unpacked / 1e6:.1f} MB unpacked)"

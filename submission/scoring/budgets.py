@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import platform
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from submission.checking import trial
 from submission.contents import Contents
 from submission.programs import ingestion_program
 from submission.scoring.timings import Notify, Timing, time_place
+from submission.worker.transfer import workplace
 
 VENDOR_BYTES = 12_000_000  # zipped, for one Python
 COLD_SECONDS = 2.0
@@ -119,8 +119,7 @@ def measure(
         return replace(budget, notes=("the platform runs nothing of it: no times",))
     places, missing = trial.places(definition, contents, "process", pythons=pythons)
     notes = [f"Python {version}: not measured, no such interpreter here" for version in missing]
-    with tempfile.TemporaryDirectory(prefix="axonnx-report-") as name:
-        work = Path(name)
+    with workplace("axonnx-report-") as work:
         program = trial.unpack(path, work / "unpacked")
         bundles = _bundles(program, contents)
         timings = tuple(

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from submission.scoring.intervals import BOTH, LEVEL, RESAMPLES, Statistics
 from submission.scoring.records import Record
 from submission.scoring.row import Score, Scored, compare
 from submission.scoring.score import score, stated_by
+from submission.worker.transfer import workplace
 
 if TYPE_CHECKING:
     Words = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -304,8 +304,8 @@ def report(
     """
     if found := archive.problems(path, ()):
         raise ArchiveError(f"{path}: {'; '.join(found)}")
-    with tempfile.TemporaryDirectory(prefix="axonnx-report-") as name:
-        stated, definition = stated_by(path, trial.unpack(path, Path(name)), challenge)
+    with workplace("axonnx-report-") as work:
+        stated, definition = stated_by(path, trial.unpack(path, work), challenge)
     budget = budgets.measure(path, definition, stated, pythons=pythons, timed=timed, notify=notify)
     budgets.write(budget, path)
     return budget

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +94,6 @@ def time_place(
 
     Raises RunError where the program fails, ConfigError where no rows can be made up.
     """
-    _compile(place, definition)
     first = max(definition.subjects, key=lambda name: _weight(bundles.get(name)))
     runs: list[_Measured] = []
 
@@ -229,15 +227,6 @@ def _names(definition: Definition) -> list[str]:
     """What is imported of the image's packages, beside numpy."""
     names = (text.partition("==")[0].partition("[")[0] for text in definition.image.packages)
     return sorted({name.replace("-", "_") for name in names} - {"numpy"})
-
-
-def _compile(place: Place, definition: Definition) -> None:
-    """Write the bytecode of the image's packages, as an image has it: the sandbox cannot."""
-    interpreter = getattr(place.engine, "interpreter", None)
-    for name in ("numpy", *_names(definition)):
-        if interpreter is not None:
-            words = [str(interpreter.path), "-I", "-c", f"import {name}"]
-            subprocess.run(words, capture_output=True, cwd="/")
 
 
 def _weight(bundle: Bundle | None) -> int:

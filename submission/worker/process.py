@@ -62,7 +62,7 @@ class ProcessEngine:
 
     def describe(self) -> str:
         """One line: what is and what is not isolated here."""
-        text = f"process engine, Python {self.interpreter.version}: "
+        text = "process engine: "
         prefix, reason = _namespaces(self.interpreter)
         if prefix is None:
             text += (

@@ -13,8 +13,9 @@ from small_artifacts import write_forecaster
 from submission_helpers import Artifacts, configuration, members, write_config
 
 import artifact
-from submission import archive, challenges, cli
+from submission import archive, challenges, cli, contents
 from submission.build import build
+from submission.checking.trial import unpack
 from submission.errors import ConfigError, ContractError
 
 PACKAGE = Path(artifact.__file__).parent
@@ -143,6 +144,25 @@ def test_one_artifact_for_every_subject_is_there_once(
     assert set(built.artifacts) == {"affi", "beignet"}
     folders = {name.split("/")[1] for name in members(built.path) if name.startswith("artifacts/")}
     assert folders == {"affi"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models": {"z": "decoder", "a": "decoder"}},
+        {
+            "models": {"a": "decoder", "z": "decoder"},
+            "settings": {"data": {"two": {"subject": "z"}, "one": {"subject": "a"}}},
+        },
+    ],
+)
+def test_order_of_models_and_sets_is_kept(artifacts: Artifacts, tmp_path: Path, changes):
+    models = dict.fromkeys(changes["models"], artifacts.decoder)
+    values = {"challenge": "generic", "settings": {}, "python": ("3.11",), **changes}
+    config = configuration(artifacts, tmp_path / "s.zip", **{**values, "models": models})
+    stated = contents.read(unpack(build(config).path, tmp_path / "zip"))
+    names = [entry.name for entry in stated.definition.sets]
+    assert names == (["two", "one"] if "data" in values["settings"] else ["z", "a"])
 
 
 def test_model_that_the_file_does_not_name(

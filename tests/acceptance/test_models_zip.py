@@ -19,7 +19,7 @@ from trainer.models import MODELS, build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FORECAST = [name for name in MODELS.names() if "forecast" in MODELS.get(name).tasks]
-CHANNELS = (1, *(pytest.param(count, marks=pytest.mark.slow) for count in (61, 89, 239)))
+CHANNELS = (1, 61, 89, 239)
 BATCHES = (1, 7)
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -48,6 +48,7 @@ def submission(*words: object, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_every_forecast_model_answers_from_the_zip_as_here(channels: int, tmp_path: Path) -> None:
     context = forecast_context(channels, features=9)

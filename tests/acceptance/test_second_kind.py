@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from server_process import running
 
@@ -24,6 +25,7 @@ def axonnx(*words: object, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_decoder_is_trained_served_and_submitted_with_the_same_bytes(tmp_path: Path) -> None:
     short = ("--training.epochs", 3, "--training.threads", 1)
     axonnx("train", ROOT / "configs/decoding.yaml", *short, "--output", "run", cwd=tmp_path)

@@ -15,7 +15,6 @@ from submission_helpers import Artifacts, configuration, members, write_config
 import artifact
 from submission import archive, challenges, cli, contents
 from submission.build import build
-from submission.checking.trial import unpack
 from submission.errors import ConfigError, ContractError
 
 PACKAGE = Path(artifact.__file__).parent
@@ -80,6 +79,7 @@ def test_templates_are_python_3_10_and_clean(name: str):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_flags_override_the_file_and_normalized_units_are_warned_about_loudly(
     artifacts: Artifacts, runtime_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -147,22 +147,21 @@ def test_one_artifact_for_every_subject_is_there_once(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("models", "data", "sets"),
     [
-        {"models": {"z": "decoder", "a": "decoder"}},
-        {
-            "models": {"a": "decoder", "z": "decoder"},
-            "settings": {"data": {"two": {"subject": "z"}, "one": {"subject": "a"}}},
-        },
+        (["z", "a"], None, ["z", "a"]),
+        (["a", "z"], {"two": {"subject": "z"}, "one": {"subject": "a"}}, ["two", "one"]),
     ],
 )
-def test_order_of_models_and_sets_is_kept(artifacts: Artifacts, tmp_path: Path, changes):
-    models = dict.fromkeys(changes["models"], artifacts.decoder)
-    values = {"challenge": "generic", "settings": {}, "python": ("3.11",), **changes}
-    config = configuration(artifacts, tmp_path / "s.zip", **{**values, "models": models})
-    stated = contents.read(unpack(build(config).path, tmp_path / "zip"))
-    names = [entry.name for entry in stated.definition.sets]
-    assert names == (["two", "one"] if "data" in values["settings"] else ["z", "a"])
+def test_order_of_models_and_sets_is_kept(tmp_path: Path, models, data, sets):
+    challenge = challenges.get("generic")
+    settings = challenge.settings.model_validate({"data": data})
+    stored = {name: contents.Stored(id="0" * 64, folder=name) for name in models}
+    (tmp_path / contents.FILE).write_bytes(
+        contents.Contents(challenge, settings, stored, {}).to_json()
+    )
+    stated = contents.read(tmp_path)
+    assert [entry.name for entry in stated.definition.sets] == sets
 
 
 def test_model_that_the_file_does_not_name(

@@ -16,6 +16,16 @@ import pytest
 from submission.worker.run import Task
 
 
+def emulator_or_skip(shared_data: Path) -> Path:
+    """The emulation, which lies beside the recordings; skips the test where it cannot be used."""
+    path = shared_data.parent / "tools" / "codabench-worker"
+    if not path.is_file():
+        pytest.skip(f"no emulated worker at {path}")
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("its engine `unshare` needs root and unshare")
+    return path
+
+
 def emulate(
     emulator: Path, task: Task, submission: Path, columns: Sequence[str], python: Path, work: Path
 ) -> dict[str, Any]:

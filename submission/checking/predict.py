@@ -14,7 +14,7 @@ from submission import archive, predictions
 from submission.challenges import Array, Challenge, Definition, Tensor, TestSet
 from submission.checking import explain, judge, trial
 from submission.checking.case import stated_definition
-from submission.checking.trial import EngineName, Place
+from submission.checking.trial import EngineName
 from submission.contents import Contents
 from submission.errors import ArchiveError, ConfigError, RunError
 from submission.programs import write_task
@@ -59,7 +59,9 @@ def predict(
         definition, absent = present(definition, data)
         for file in absent:
             notify(f"skipped: {data} holds no {file}")
-        place = _place(definition, stated, engine, python, image, memory)
+        place = trial.best_place(
+            definition, stated, engine, python=python, image=image, memory=memory
+        )
         notify(f"running with {place.label}")
         inputs = {e.name: predictions.read_arrays(data / e.input) for e in definition.sets}
         none: dict[str, dict[str, Array]] = {entry.name: {} for entry in definition.sets}
@@ -106,23 +108,3 @@ def _outputs(
         manifest = artifact.read(folder).manifest
     contract = definition.contract(entry.subject, manifest)
     return (contract.outputs or None) if contract else None
-
-
-def _place(
-    definition: Definition,
-    stated: Contents | None,
-    engine: EngineName,
-    python: str | None,
-    image: str | None,
-    memory: int | None,
-) -> Place:
-    """The wanted interpreter, else that of the image, else any the zip has a runtime for."""
-    pythons = [python] if python else []
-    found, missing = trial.places(
-        definition, stated, engine, pythons=pythons, image=image, memory=memory
-    )
-    if not found:
-        raise ConfigError(
-            f"no interpreter for this zip here; it runs on Python {', '.join(missing)}"
-        )
-    return next((place for place in found if place.python == definition.image.python), found[0])

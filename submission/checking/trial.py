@@ -105,6 +105,30 @@ def places(
     ], missing
 
 
+def best_place(
+    definition: Definition,
+    contents: Contents | None,
+    engine: EngineName,
+    *,
+    python: str | None = None,
+    image: str | None = None,
+    memory: int | None = None,
+) -> Place:
+    """Of `places`: the wanted interpreter, else that of the image, else any the zip runs on.
+
+    Raises ConfigError where there is none.
+    """
+    pythons = [python] if python else []
+    found, missing = places(
+        definition, contents, engine, pythons=pythons, image=image, memory=memory
+    )
+    if not found:
+        raise ConfigError(
+            f"no interpreter for this zip here; it runs on Python {', '.join(missing)}"
+        )
+    return next((place for place in found if place.python == definition.image.python), found[0])
+
+
 def run(
     definition: Definition,
     sets: Sequence[TestSet],

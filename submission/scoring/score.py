@@ -80,7 +80,10 @@ def score(
             assert bundle is not None
             folder = stack.enter_context(competition.opened(bundle))
             chosen = _bundled(case, folder, task, time_limit)
-        place = _place(chosen.definition, case.contents, engine, python, image, memory)
+        image = image or (chosen.definition.image.name if case.contents is None else None)
+        place = trial.best_place(
+            chosen.definition, case.contents, engine, python=python, image=image, memory=memory
+        )
         notify(f"running both jobs with {place.label}")
         run = _run(path, chosen, place, case.work / "run", notify)
         result = _result(case, chosen, place, run, notify)
@@ -215,31 +218,6 @@ def _fingerprint(task: Task) -> str:
             inside = sorted(path for path in part.rglob("*") if path.is_file())
             files |= {f"{name}/{path.relative_to(part).as_posix()}": path for path in inside}
     return fingerprint(files)
-
-
-def _place(
-    definition: Definition,
-    contents: Contents | None,
-    engine: EngineName,
-    python: str | None,
-    image: str | None,
-    memory: int | None,
-) -> Place:
-    """The wanted interpreter, else that of the image, else any the zip has a runtime for."""
-    chosen = image or (definition.image.name if contents is None else None)
-    found, missing = trial.places(
-        definition,
-        contents,
-        engine,
-        pythons=[python] if python else [],
-        image=chosen,
-        memory=memory,
-    )
-    if not found:
-        raise ConfigError(
-            f"no interpreter for this zip here; it runs on Python {', '.join(missing)}"
-        )
-    return next((place for place in found if place.python == definition.image.python), found[0])
 
 
 def _run(path: Path, chosen: _Chosen, place: Place, work: Path, notify: Notify) -> Trial:

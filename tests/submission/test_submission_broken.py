@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from broken_submissions import CASES, COMMAND, DOCUMENT, HEADER, Case, first, ro
 from broken_submissions import engine as engine_of
 from broken_submissions import task as task_of
 from broken_submissions import write as write_case
+from emulated_worker import emulator_or_skip
 from submission_helpers import Artifacts, configuration
 
 from submission.build import build
@@ -72,12 +71,7 @@ def test_document_is_what_both_commands_say(
 @pytest.fixture(scope="module")
 def emulator(shared_data: Path) -> Path:
     """The independent emulation of CodaBench's worker, which lies beside the recordings."""
-    path = shared_data.parent / "tools" / "codabench-worker"
-    if not path.is_file():
-        pytest.skip(f"no emulated worker at {path}")
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("its engine `unshare` needs root and unshare")
-    return path
+    return emulator_or_skip(shared_data)
 
 
 @pytest.mark.slow

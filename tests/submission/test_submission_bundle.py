@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from emulated_worker import emulator_or_skip
 from submission_helpers import Artifacts, configuration
 
 from artifact.arrays import encode_npz
@@ -182,12 +182,7 @@ def process() -> ProcessEngine:
 @pytest.fixture(scope="module")
 def worker(shared_data: Path) -> Path:
     """The independent emulation of CodaBench's worker, which lies beside the recordings."""
-    path = shared_data.parent / "tools" / "codabench-worker"
-    if not path.is_file():
-        pytest.skip(f"no emulated worker at {path}")
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("its engine `unshare` needs root and unshare")
-    return path
+    return emulator_or_skip(shared_data)
 
 
 def emulate(worker: Path, bundle: Path, submission: Path, *options: str) -> dict[str, object]:

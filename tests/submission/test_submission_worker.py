@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codabench_competition import check_outcome, words, write_competition
+from emulated_worker import emulator_or_skip
 from submission_helpers import Artifacts, with_predict
 
 from submission.worker import sandbox
@@ -20,12 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def worker(shared_data: Path) -> Path:
     """The independent emulation of CodaBench's worker, which lies beside the recordings."""
-    path = shared_data.parent / "tools" / "codabench-worker"
-    if not path.is_file():
-        pytest.skip(f"no emulated worker at {path}")
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("its engine `unshare` needs root and unshare")
-    return path
+    return emulator_or_skip(shared_data)
 
 
 def run(worker: Path, arguments: list[str]) -> dict[str, object]:

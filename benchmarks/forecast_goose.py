@@ -126,7 +126,7 @@ def _options() -> argparse.Namespace:
 
 def _score(run: Run) -> dict[str, Any]:
     dataset = run.dataset
-    scale = scoring.channel_scale(dataset.train.statistics())
+    scale = scoring.target_scale(dataset.train)
     predict = evaluation.of_module(run.module, dataset.test)
     found = evaluation.score_forecast(predict, dataset, scale)
     return {

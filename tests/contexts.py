@@ -9,7 +9,7 @@ from trainer.data.windows import (
     ModelContext,
     Statistics,
     Windows,
-    decode_specs,
+    classify_specs,
     forecast_specs,
 )
 
@@ -27,16 +27,16 @@ def forecast_context(
     )
 
 
-def decode_context(channels: int = 6, features: int = 2, *, steps: int = 20) -> ModelContext:
-    """A decode task: 2 behaviour dimensions, 3 classes."""
+def classify_context(channels: int = 6, features: int = 2, *, steps: int = 20) -> ModelContext:
+    """A classification: 2 behaviour dimensions, 3 classes."""
     random = np.random.default_rng(0)
-    inputs, outputs = decode_specs(
+    inputs, outputs = classify_specs(
         steps=steps, channels=channels, features=features, dim=2, classes=3, unit="raw"
     )
     shape = (channels, features)
     statistics = Statistics(random.normal(0, 1, shape), random.uniform(0.5, 2, shape))
     return ModelContext(
-        "decode", steps, steps, channels, features, inputs, outputs, statistics, 3, 2
+        "classify", steps, steps, channels, features, inputs, outputs, statistics, 3, 2
     )
 
 

@@ -75,8 +75,8 @@ def evaluate(
     ]
     if legacy is not None:
         candidates += of_artifact(artifact.load(legacy), "legacy", dataset, statistics)
-    score = score_forecast if dataset.task == "forecast" else score_decode
-    scale = scoring.channel_scale(statistics)
+    score = score_forecast if dataset.task == "forecast" else score_classify
+    scale = scoring.target_scale(dataset.train)
     rows = []
     with deterministic(THREADS):
         candidates += baselines(dataset)
@@ -167,7 +167,7 @@ def of_artifact(
 
 def baselines(dataset: Dataset) -> list[Candidate]:
     """Models without training: persistence and linear, or the most frequent class."""
-    if dataset.task == "decode":
+    if dataset.task == "classify":
         return [Candidate("most frequent", "", _class_shares(dataset))]
     return [Candidate(name, name, _fitted(name, dataset)) for name in ("linear", "persistence")]
 
@@ -200,7 +200,7 @@ def score_forecast(predict: Predict, dataset: Dataset, scale: np.ndarray) -> dic
     return scores
 
 
-def score_decode(predict: Predict, dataset: Dataset, scale: np.ndarray) -> dict[str, Any]:
+def score_classify(predict: Predict, dataset: Dataset, scale: np.ndarray) -> dict[str, Any]:
     """Accuracy, balanced accuracy, cross-entropy (nats) and confusion matrix on the test part."""
     windows = dataset.test
     answers = [predict(windows.batch(rows).inputs) for rows in _chunks(windows)]
@@ -246,8 +246,8 @@ def draw_example(
     first model's confusion matrix.
     """
     windows = dataset.test
-    if dataset.task == "decode":
-        scores = score_decode(next(iter(predictors.values())), dataset, np.ones(1))
+    if dataset.task == "classify":
+        scores = score_classify(next(iter(predictors.values())), dataset, np.ones(1))
         shown = {"accuracy": scores["accuracy"], "balanced": scores["balanced_accuracy"]}
         matrix = np.array(scores["confusion"])
         return plots.confusion(
@@ -281,7 +281,7 @@ def draw_report(found: Mapping[str, Any], destination: Path) -> Path:
     rows, data = found["models"], found["data"]
     title = f"{rows[0]['label']}: {data['windows']} test windows of {data['name']}"
     title += " (SYNTHETIC data)" * data["synthetic"]
-    if found["task"] == "decode":
+    if found["task"] == "classify":
         shown = {row["label"]: row["balanced_accuracy"] for row in rows}
         matrix = np.array(rows[0]["confusion"])
         return plots.confusion(

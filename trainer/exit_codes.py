@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from artifact.errors import ArtifactError, InputError, MissingFileError
+from recording.errors import RecordingError
 from trainer.checkpoint import CheckpointError
 from trainer.config import ConfigError
 from trainer.data import DataError
@@ -34,6 +35,7 @@ def exit_code(error: Exception) -> int | None:
             EvaluationError,
             LegacyError,
             ModelError,
+            RecordingError,
             RegistryError,
             RunFolderError,
             ScoringError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 
 import artifact
+import recording
 from artifact import batching, bundle, providers
 from artifact.arrays import encode_npz
 from artifact.manifest import Manifest, TensorSpec, config_digest
@@ -27,6 +28,7 @@ from trainer.card import model_card
 from trainer.config import RunConfig
 from trainer.data.windows import Dataset, ModelContext, Windows
 from trainer.graph import IR_VERSION, OPSET, ExportError, exported_specs, to_onnx
+from trainer.graph_preparation import WithPreparation
 from trainer.training import load_run
 
 __all__ = ["About", "ExportError", "export_artifact", "export_run", "to_onnx", "write_artifact"]
@@ -74,10 +76,13 @@ def export_artifact(
     Raises ExportError.
     """
     context = dataset.context()
+    if dataset.operations:
+        module = WithPreparation(dataset.operations, module)
+        context = outside(context, dataset.train)
     settings = config.export
     count = max(max(PARITY_ROWS), settings.golden_rows)
     if settings.golden == "real":
-        rows = real_rows(dataset.validation, count)
+        rows = real_rows(dataset.validation.outside(), count)
     else:
         rows = synthetic_rows(context, count, config.seed)
     about = About(
@@ -90,6 +95,7 @@ def export_artifact(
             "description": dataset.description,
             "synthetic": dataset.synthetic,
             "rate_hz": float(dataset.rate),
+            "plan": None if dataset.plan is None else dataset.plan.to_json(),
         },
         data_fingerprint=dataset.fingerprint,
         seed=config.seed,
@@ -193,6 +199,21 @@ def libraries() -> dict[str, str]:
 def golden_bound(gap: float, spread: float) -> float:
     """How far golden rows may come out elsewhere: max(4 gap, 1e-6 sd), at most 1e-4 sd."""
     return min(max(4.0 * gap, GOLDEN_FLOOR * spread), GOLDEN_CEILING * spread)
+
+
+def outside(context: ModelContext, train: Windows) -> ModelContext:
+    """The context as an artifact takes its inputs, before the preparation inside its graph."""
+    windows = train.outside()
+    channels, features = windows.inputs[0].shape[2:]
+    assert channels is not None
+    assert features is not None
+    return replace(
+        context,
+        inputs=windows.inputs,
+        channels=channels,
+        features=features,
+        statistics=windows.statistics(),
+    )
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -301,7 +322,11 @@ def _row_by_row(run: batching.Run, rows: Arrays) -> Arrays:
 
 
 def _provenance(about: About) -> dict[str, Any]:
-    packages = {"artifact": Path(artifact.__file__), "trainer": Path(__file__)}
+    packages = {
+        "artifact": Path(artifact.__file__),
+        "recording": Path(recording.__file__),
+        "trainer": Path(__file__),
+    }
     return {
         "config_sha256": config_digest(about.config),
         "data": dict(about.data),

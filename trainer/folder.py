@@ -19,7 +19,7 @@ RESULTS = (LOSS_PLOT, FORECAST_PLOT, ARTIFACT, ARTIFACT_LAST, EVALUATION, METRIC
 
 # The held-out metric of each task, as rows of metrics.jsonl name it, that early stopping and
 # `best` go by; smaller is better.
-HELD_OUT = {"forecast": "mse", "decode": "cross_entropy"}
+HELD_OUT = {"forecast": "mse", "classify": "cross_entropy", "decode": "mse"}
 
 
 class RunFolderError(Exception):

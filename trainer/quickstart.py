@@ -156,7 +156,7 @@ def _parity(model: Model, trained: Run, batch: Batch, console: Console) -> float
 def _scores(trained: Run) -> dict[str, float]:
     """Test error in units of the train variance: the model's, persistence's, linear's."""
     dataset = trained.dataset
-    scale = scoring.channel_scale(dataset.train.statistics())
+    scale = scoring.target_scale(dataset.train)
     scored = {"model": evaluation.of_module(trained.module, dataset.test)}
     scored |= {entry.label: entry.predict for entry in evaluation.baselines(dataset)}
     return {

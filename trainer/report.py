@@ -36,13 +36,13 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts += [f"`{row['label']}`: {row['note']}." for row in report["models"] if row["note"]]
     identities = [row for row in report["models"] if row["artifact"]]
     parts += [f"`{row['label']}` is artifact `{row['artifact']}`." for row in identities]
-    parts += _forecast_parts(report) if report["task"] == "forecast" else _decode_parts(report)
+    parts += _forecast_parts(report) if report["task"] == "forecast" else _classify_parts(report)
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = report["models"]
-    if report["task"] == "decode":
+    if report["task"] == "classify":
         names = ("accuracy", "balanced_accuracy", "cross_entropy")
         head = ["model", "accuracy", "balanced accuracy", "cross-entropy (nats)"]
         return head, [[row["label"], *(f"{row[name]:.4f}" for name in names)] for row in rows]
@@ -96,7 +96,7 @@ def _worst(
     ]
 
 
-def _decode_parts(report: Mapping[str, Any]) -> list[str]:
+def _classify_parts(report: Mapping[str, Any]) -> list[str]:
     parts = []
     for row in report["models"]:
         classes = range(len(row["confusion"]))

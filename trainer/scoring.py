@@ -1,8 +1,9 @@
 """What a module is trained on and judged by, per task.
 
 Forecasts are compared on the scored steps (those after the observed ones), in raw units divided by
-each channel's standard deviation in the train part, so that units do not matter. Decoders give the
-probability of every class and are judged by cross-entropy and accuracy.
+each channel's standard deviation in the train part, so that units do not matter; decoded variables
+alike, by their own. Classifiers give the probability of every class and are judged by cross-entropy
+and accuracy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from trainer.data.windows import Batch, Statistics, Windows
+from trainer.data.windows import Batch, Windows
 from trainer.objectives import OBJECTIVES
 
 CHUNK = 256  # windows scored at a time; part of the result's bits, hence fixed
@@ -28,21 +29,22 @@ class ScoringError(ValueError):
 
 def objective(name: str, task: str) -> Objective:
     """The registered objective `name`; raises ScoringError where it is known not to suit `task`."""
-    suits = "decode" if name == "cross_entropy" else "forecast"
-    if name in ("mse", "mae", "huber", "cross_entropy") and suits != task:
-        right = "cross_entropy" if task == "decode" else "mse, mae or huber"
+    classifies = name == "cross_entropy"
+    if name in ("mse", "mae", "huber", "cross_entropy") and classifies != (task == "classify"):
+        right = "cross_entropy" if task == "classify" else "mse, mae or huber"
         raise ScoringError(
             f"training.objective: {name!r} does not suit the data set's task {task!r}; take {right}"
         )
     return cast(Objective, OBJECTIVES.get(name))
 
 
-def channel_scale(statistics: Statistics, kind: str = "channel") -> np.ndarray:
-    """What errors are divided by, (channel,) float64: the train part's standard deviations.
+def target_scale(windows: Windows, kind: str = "channel") -> np.ndarray:
+    """What errors are divided by, (variable,) float64: standard deviations of the train part.
 
-    `kind` "pooled" gives every channel the root mean square of them. A constant channel gets 1.
+    A forecast's variables are its channels. `kind` "pooled" gives every one the root mean square of
+    them. A constant one gets 1.
     """
-    std = np.asarray(statistics.std, dtype=np.float64)[:, 0]
+    std = np.asarray(windows.target_statistics().std, dtype=np.float64)
     if kind == "pooled":
         std = np.full_like(std, np.sqrt(np.mean(std**2)))
     return np.where(std > 0, std, 1.0)
@@ -51,7 +53,10 @@ def channel_scale(statistics: Statistics, kind: str = "channel") -> np.ndarray:
 def forward(
     module: torch.nn.Module, windows: Windows, batch: Batch, device: torch.device
 ) -> torch.Tensor:
-    """The module's answer in raw units: (batch, time, channel), or (batch, class) probabilities."""
+    """The module's answer in raw units.
+
+    (batch, time, channel), (batch, class) probabilities, or (batch, variable).
+    """
     inputs = [torch.from_numpy(batch.inputs[spec.name]).to(device) for spec in windows.inputs]
     to_raw = getattr(module, "to_raw", None)
     output = module(*inputs)
@@ -67,9 +72,14 @@ def loss(
 ) -> torch.Tensor:
     """The objective over one minibatch, a scalar; `scale` (channel,) also names the device."""
     output = forward(module, windows, batch, scale.device)
-    if windows.task == "decode":
+    if windows.task == "classify":
         choice = torch.from_numpy(batch.targets["choice"]).to(scale.device)
         return objective(output, choice)
+    if windows.task == "decode":
+        behavior = torch.from_numpy(batch.targets["behavior"]).to(scale.device)
+        # What was not measured costs nothing: it counts as met.
+        behavior = torch.where(torch.isnan(behavior), output.detach(), behavior)
+        return objective(output / scale, behavior / scale)
     target = torch.from_numpy(batch.targets["forecast"]).to(scale.device)
     scored = slice(windows.observed, None)
     return objective(output[:, scored] / scale, target[:, scored] / scale)
@@ -81,38 +91,57 @@ def held_out(
 ) -> dict[str, float]:
     """Metrics of `module` on `windows`, in evaluation mode, summed in float64.
 
-    forecast: `mse` (in units of `scale` squared) and `mse_raw`; decode: `cross_entropy` (nats) and
-    `accuracy`.
+    forecast, decode: `mse` (in units of `scale` squared) and `mse_raw`, of a forecast over the
+    scored steps, of decode over what was measured; classify: `cross_entropy` (nats) and `accuracy`.
     """
     was_training = module.training
     module.eval()
-    names = ("mse", "mse_raw") if windows.task == "forecast" else ("cross_entropy", "accuracy")
-    sums = dict.fromkeys(names, 0.0)
+    names, score = _SUMS[windows.task]
+    sums, count = dict.fromkeys(names, 0.0), 0
     for start in range(0, len(windows), CHUNK):
         batch = windows.batch(slice(start, min(start + CHUNK, len(windows))))
         output = forward(module, windows, batch, device).cpu().numpy().astype(np.float64)
-        score = _forecast_sums if windows.task == "forecast" else _decode_sums
-        for name, value in zip(names, score(output, batch, windows, scale), strict=True):
+        values, counted = score(output, batch, windows, scale)
+        count += counted
+        for name, value in zip(names, values, strict=True):
             sums[name] += value
     module.train(was_training)
-    return {name: value / len(windows) for name, value in sums.items()}
+    return {name: value / count for name, value in sums.items()}
 
 
 def _forecast_sums(
     output: np.ndarray, batch: Batch, windows: Windows, scale: np.ndarray
-) -> tuple[float, float]:
-    """Sums over windows of the mean squared error over scored steps and channels."""
+) -> tuple[tuple[float, float], int]:
+    """Sums over windows of the mean squared error over scored steps and channels; windows."""
     scored = slice(windows.observed, None)
     squares = (output[:, scored] - batch.targets["forecast"][:, scored].astype(np.float64)) ** 2
     per_window = squares.shape[1] * squares.shape[2]
-    return float((squares / scale**2).sum() / per_window), float(squares.sum() / per_window)
+    scaled = float((squares / scale**2).sum() / per_window)
+    return (scaled, float(squares.sum() / per_window)), len(output)
 
 
 def _decode_sums(
     output: np.ndarray, batch: Batch, windows: Windows, scale: np.ndarray
-) -> tuple[float, float]:
-    """Sums over windows of the negative log probability of the choice, and of hits."""
+) -> tuple[tuple[float, float], int]:
+    """Sums over measured values of the squared error; measured values."""
+    squares = (output - batch.targets["behavior"].astype(np.float64)) ** 2
+    measured = np.isfinite(squares)
+    sums = float((squares / scale**2)[measured].sum()), float(squares[measured].sum())
+    return sums, int(measured.sum())
+
+
+def _classify_sums(
+    output: np.ndarray, batch: Batch, windows: Windows, scale: np.ndarray
+) -> tuple[tuple[float, float], int]:
+    """Sums over windows of the negative log probability of the choice, and of hits; windows."""
     choice = batch.targets["choice"]
     given = output[np.arange(len(choice)), choice]
     hits = output.argmax(axis=1) == choice
-    return float(-np.log(np.maximum(given, _SMALLEST)).sum()), float(hits.sum())
+    return (float(-np.log(np.maximum(given, _SMALLEST)).sum()), float(hits.sum())), len(choice)
+
+
+_SUMS: dict[str, tuple[tuple[str, str], Callable[..., tuple[tuple[float, float], int]]]] = {
+    "forecast": (("mse", "mse_raw"), _forecast_sums),
+    "classify": (("cross_entropy", "accuracy"), _classify_sums),
+    "decode": (("mse", "mse_raw"), _decode_sums),
+}

@@ -107,7 +107,7 @@ def load_run(output: Path, which: str = "best", *, dataset: Dataset | None = Non
         module = build(config, dataset)
         checkpoint.load_weights(module, saved.weights(which))
         module.eval()
-        scale = scoring.channel_scale(dataset.train.statistics())
+        scale = scoring.target_scale(dataset.train)
         epoch = saved.best_epoch if which == "best" else saved.epoch
         metrics: dict[str, float] = {"epoch": epoch}
         for part in ("validation", "test"):
@@ -178,9 +178,8 @@ class Trainer:
         self.device = device
         self.objective = scoring.objective(self.settings.objective, dataset.task)
         self.metric = folder.HELD_OUT[dataset.task]
-        statistics = dataset.train.statistics()
-        self.scale = scoring.channel_scale(statistics)
-        target_scale = scoring.channel_scale(statistics, self.settings.target_scale)
+        self.scale = scoring.target_scale(dataset.train)
+        target_scale = scoring.target_scale(dataset.train, self.settings.target_scale)
         self.target_scale = torch.tensor(target_scale, dtype=torch.float32, device=device)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(

@@ -104,7 +104,7 @@ def test_causal_features_of_the_synthetic_potential():
 def test_decoding_needs_both_inputs():
     dataset = load_dataset({"name": "synthetic_decoding"})
     context = dataset.context()
-    assert (context.task, context.classes, context.behavior_dim) == ("decode", 3, 2)
+    assert (context.task, context.classes, context.behavior_dim) == ("classify", 3, 2)
     assert [spec.name for spec in context.inputs] == ["neural", "behavior", "behavior_mask"]
     assert [spec.layout for spec in context.outputs] == ["(batch, class=3)"]
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from trainer.data import windows as module
 from trainer.data.errors import DataError
-from trainer.data.recording import Events, Recording, Series
 from trainer.data.windows import Windows, flatten, forecast_specs
 
 
@@ -119,18 +118,3 @@ def test_mapped_series_of_another_dtype_are_cut_lazily(tmp_path):
 def test_windows_that_do_not_fit_are_refused(values, sessions, starts, observed, text):
     with pytest.raises(DataError, match=text):
         make(values, np.array(sessions, int), np.array(starts, int), observed=observed)
-
-
-def test_recording_checks_its_parts():
-    series = Series(np.zeros((10, 2, 1)), 100.0, start=3.0)
-    np.testing.assert_allclose(series.times[[0, -1]], [3.0, 3.09])
-    recording = Recording("s", {"neural": series}, "µV", ("a", "b"))
-    assert recording.neural is series
-    with pytest.raises(DataError, match="1 channel names for 2 channels"):
-        Recording("s", {"neural": series}, "µV", ("a",))
-    with pytest.raises(DataError, match="neural must be a Series"):
-        Recording("s", {"behavior": series}, "µV", ("a", "b"))
-    with pytest.raises(DataError, match="rate: is 0"):
-        Series(np.zeros((10, 2)), 0)
-    with pytest.raises(DataError, match="time 2 is before"):
-        Events(np.array([0.0, 2.0, 1.0]), np.zeros(3))

@@ -17,7 +17,7 @@ from trainer.data import load_dataset
 from trainer.evaluation import EvaluationError, evaluate
 from trainer.export import export_artifact
 from trainer.models import build_model
-from trainer.scoring import channel_scale, held_out
+from trainer.scoring import held_out, target_scale
 
 SMALL = {"name": "synthetic", "channels": 5, "samples": 600}
 DECODING = {"name": "synthetic_decoding", "trials": 200}
@@ -77,7 +77,7 @@ def test_training_and_evaluation_agree(made, tmp_path):
     rows = by_label(evaluate([made["last"]], tmp_path))
     dataset = load_dataset(SMALL)
     module = build_model({"name": "persistence"}, dataset.context())
-    scale = channel_scale(dataset.train.statistics())
+    scale = target_scale(dataset.train)
     scores = held_out(module, dataset.test, scale, torch.device("cpu"))
     assert rows["last"]["mse"] == pytest.approx(scores["mse"], rel=1e-9)
 
@@ -155,7 +155,9 @@ def test_data_that_are_not_here_are_asked_for(tmp_path):
 
 def test_another_task_is_refused(made, tmp_path):
     config = RunConfig(name="d", data=DECODING, model={"name": "decoder"})
-    with pytest.raises(EvaluationError, match=r"its task is forecast, .* is decode; give --config"):
+    with pytest.raises(
+        EvaluationError, match=r"its task is forecast, .* is classify; give --config"
+    ):
         evaluate([made["last"]], tmp_path, config=config)
 
 

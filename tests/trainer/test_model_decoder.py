@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from contexts import decode_context, forecast_context, neural
+from contexts import classify_context, forecast_context, neural
 
 from trainer.data.windows import Windows
 from trainer.models import ModelError, build_model
@@ -24,7 +24,7 @@ def inputs(context, rows=5):
 
 
 def test_rows_are_probabilities():
-    context = decode_context()
+    context = classify_context()
     answer = build(context)(*inputs(context))
     assert answer.shape == (5, 3)
     assert (answer >= 0).all()
@@ -33,7 +33,7 @@ def test_rows_are_probabilities():
 
 @pytest.mark.parametrize("value", [0.0, 1e30, float("nan"), float("inf")])
 def test_missing_behaviour_has_no_influence_whatever_its_value(value):
-    context = decode_context()
+    context = classify_context()
     module = build(context)
     signal, behavior, mask = inputs(context)
     changed = torch.where(mask.unsqueeze(-1), behavior, torch.tensor(value))
@@ -41,7 +41,7 @@ def test_missing_behaviour_has_no_influence_whatever_its_value(value):
 
 
 def test_missing_values_leave_every_gradient_finite():
-    context = decode_context()
+    context = classify_context()
     module = build(context)
     signal, behavior, mask = inputs(context)
     behavior[~mask] = torch.nan
@@ -50,7 +50,7 @@ def test_missing_values_leave_every_gradient_finite():
 
 
 def test_measured_behaviour_and_neural_activity_matter():
-    context = decode_context()
+    context = classify_context()
     module = build(context)
     signal, behavior, mask = inputs(context)
     answer = module(signal, behavior, mask)
@@ -59,14 +59,14 @@ def test_measured_behaviour_and_neural_activity_matter():
 
 
 def test_behaviour_is_normalised_by_its_measured_train_steps():
-    context = decode_context()
+    context = classify_context()
     random = np.random.default_rng(0)
     behavior = random.normal(5.0, 3.0, size=(400, 2)).astype(np.float32)
     mask = random.random(400) < 0.7
     behavior[~mask] = np.nan
     starts = np.arange(0, 400, 20)
     train = Windows(
-        task="decode",
+        task="classify",
         observed=20,
         inputs=context.inputs,
         outputs=context.outputs,
@@ -77,7 +77,7 @@ def test_behaviour_is_normalised_by_its_measured_train_steps():
         },
         sessions=np.zeros(len(starts), np.int64),
         starts=starts,
-        labels=np.zeros(len(starts), np.int64),
+        targets=np.zeros(len(starts), np.int64),
     )
     module = build(context)
     module.fit_closed_form(train, train)

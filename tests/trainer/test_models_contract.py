@@ -8,14 +8,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from contexts import decode_context, forecast_context, neural, randomize
+from contexts import classify_context, forecast_context, neural, randomize
 
 from artifact.providers import session_options
 from trainer.graph import to_onnx
 from trainer.models import MODELS, ModelError, build_model
 
 FORECAST = [name for name in MODELS.names() if "forecast" in MODELS.get(name).tasks]
-DECODE = [name for name in MODELS.names() if "decode" in MODELS.get(name).tasks]
+CLASSIFY = [name for name in MODELS.names() if "classify" in MODELS.get(name).tasks]
 CHANNELS = (1, 61, 89, 239)
 
 
@@ -54,10 +54,10 @@ def test_torch_and_onnx_answer_n_20_c_in_float32(name, channels):
         np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", DECODE)
+@pytest.mark.parametrize("name", CLASSIFY)
 def test_decoders_answer_probabilities_from_torch_and_onnx(name):
     torch.manual_seed(0)
-    context = decode_context()
+    context = classify_context()
     module = randomize(build_model({"name": name}, context))
     graph = to_onnx(module, context)
     session = onnxruntime.InferenceSession(graph, session_options())
@@ -138,5 +138,5 @@ def test_a_dead_channel_leaves_every_answer_finite(name):
 
 @pytest.mark.parametrize("name", FORECAST)
 def test_a_model_of_another_task_is_refused_naming_the_ones_that_fit(name):
-    with pytest.raises(ModelError, match=rf"'{name}' does not do .*'decode'; valid: decoder"):
-        build_model({"name": name}, decode_context())
+    with pytest.raises(ModelError, match=rf"'{name}' does not do .*'classify'; valid: decoder"):
+        build_model({"name": name}, classify_context())

@@ -16,7 +16,7 @@ from rich.console import Console
 from trainer import checkpoint, folder, scoring
 from trainer.checkpoint import CheckpointError
 from trainer.config import RunConfig, load_config
-from trainer.data import DataError, load_dataset
+from trainer.data import DataError, Statistics, load_dataset
 from trainer.determinism import DeviceError, choose_device, deterministic, seed_everything
 from trainer.folder import RunFolderError
 from trainer.models import ModelError
@@ -271,10 +271,12 @@ def test_decoding_is_judged_by_cross_entropy_and_accuracy(tmp_path: Path) -> Non
 
 def test_objective_and_model_must_suit_the_task(tmp_path: Path) -> None:
     wrong = small(tmp_path, ("training.objective", "mse"), text=DECODING)
-    with pytest.raises(ScoringError, match=r"'mse' does not suit .* 'decode'; take cross_entropy"):
+    with pytest.raises(
+        ScoringError, match=r"'mse' does not suit .* 'classify'; take cross_entropy"
+    ):
         train(wrong, tmp_path / "one", console=QUIET)
     text = DECODING.replace("{name: decoder, hidden_size: 8}", "{name: gru}")
-    with pytest.raises(ModelError, match="does not do the data set's task 'decode'"):
+    with pytest.raises(ModelError, match="does not do the data set's task 'classify'"):
         train(small(tmp_path, text=text), tmp_path / "two", console=QUIET)
 
 
@@ -326,16 +328,17 @@ def test_held_out_mse_is_scored_on_the_horizon_in_units_of_train_variance(tmp_pa
     batch = dataset.test.batch(slice(None))
     target = batch.targets["forecast"].astype(np.float64)
     error = target[:, 10:] - target[:, 9:10]
-    scale = scoring.channel_scale(statistics)
+    scale = scoring.target_scale(dataset.train)
     found = scoring.held_out(build(config, dataset), dataset.test, scale, torch.device("cpu"))
     assert found["mse_raw"] == pytest.approx((error**2).mean(), rel=1e-12)
     assert found["mse"] == pytest.approx((error**2 / statistics.std[:, 0] ** 2).mean(), rel=1e-12)
 
 
 def test_scale_of_constant_channels_and_pooled_scale() -> None:
-    statistics = type("S", (), {"std": np.array([[3.0, 9.0], [4.0, 9.0], [0.0, 9.0]])})
-    assert scoring.channel_scale(statistics).tolist() == [3.0, 4.0, 1.0]
-    pooled = scoring.channel_scale(statistics, "pooled")
+    statistics = Statistics(np.zeros(3), np.array([3.0, 4.0, 0.0]))
+    windows = type("W", (), {"target_statistics": lambda self: statistics})()
+    assert scoring.target_scale(windows).tolist() == [3.0, 4.0, 1.0]
+    pooled = scoring.target_scale(windows, "pooled")
     assert pooled == pytest.approx([math.sqrt(25 / 3)] * 3)
 
 

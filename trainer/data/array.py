@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer.data.cutting import Stride, cut_forecast
+from recording.contract import Recording
+from trainer.data.cutting import Stride, cut_forecast, session
 from trainer.data.errors import DataError
 from trainer.data.files import check_finite, open_array
 from trainer.data.paths import DataPath, resolve
-from trainer.data.recording import Recording, Series
 from trainer.data.splits import Split, SubjectSplit, TimeSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
@@ -97,18 +97,19 @@ def _read(
     names = channel_names or tuple(str(index) for index in range(channels))
     if len(names) != channels:
         raise DataError(f"channel_names: {len(names)} names; {file} has {channels} channels")
-    trials: tuple[tuple[int, int], ...] = ()
+    trial = None
     if values.ndim == 3:
         check_finite(values, str(file), ("trial", "row", "channel"))
-        trials = tuple((time * trial, time * (trial + 1)) for trial in range(len(values)))
+        trial = time
         values = values.reshape(-1, channels)
     else:
         check_finite(values, str(file), ("row", "channel"))
-    return Recording(
-        session=file.stem,
-        modalities={"neural": Series(values[:, :, np.newaxis], rate)},
-        unit=unit,
+    return session(
+        file.stem,
+        values[:, :, np.newaxis],
+        rate=rate,
         channel_names=names,
+        unit=unit,
         subject=subject,
-        trials=trials,
+        trial=trial,
     )

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from recording.contract import Channel, Piece, Recording, Series
 from trainer.data.errors import DataError
 from trainer.data.fingerprint import fingerprint
-from trainer.data.recording import Recording
 from trainer.data.splits import Block, Split, TimeSplit, split_blocks, window_starts
 from trainer.data.windows import PARTS, Dataset, Windows, forecast_specs
 
@@ -50,14 +50,14 @@ def cut_forecast(
     first = recordings[0].neural
     for recording in recordings[1:]:
         _check_alike(recordings[0], recording)
-    channels, features = first.values.shape[1:]
+    unit = common_unit(first.channels)
     inputs, outputs = forecast_specs(
-        steps=window, channels=channels, features=features, unit=recordings[0].unit
+        steps=window, channels=len(first.channels), features=len(first.features), unit=unit
     )
     if isinstance(split, TimeSplit) and split.gap is None:
         split = split.model_copy(update={"gap": window})
     series = {"neural": tuple(recording.neural.values for recording in recordings)}
-    blocks = [block for recording in recordings for block in _blocks(recording)]
+    blocks = [block for recording in recordings for block in blocks_of(recording)]
     windows = {}
     for part, chosen in split_blocks(blocks, split, window=window).items():
         cut = window_starts(chosen, window=window, stride=getattr(stride, part))
@@ -73,7 +73,7 @@ def cut_forecast(
     shaping = {
         **settings,
         "rate": first.rate,
-        "unit": recordings[0].unit,
+        "unit": unit,
         "window": window,
         "observed": observed,
         "split": split.model_dump(mode="json"),
@@ -84,20 +84,49 @@ def cut_forecast(
         **{part: windows[part] for part in PARTS},
         fingerprint=fingerprint(name, shaping, series["neural"]),
         rate=first.rate,
-        unit=recordings[0].unit,
-        channel_names=recordings[0].channel_names,
+        unit=unit,
+        channel_names=first.names,
         session_names=tuple(sessions),
         synthetic=synthetic,
         description=description,
     )
 
 
-def _blocks(recording: Recording) -> list[Block]:
-    trials = recording.trials or ((0, len(recording.neural.values)),)
+def session(
+    name: str,
+    values: np.ndarray,
+    *,
+    rate: float,
+    channel_names: Sequence[str],
+    unit: str,
+    subject: str = "",
+    trial: int | None = None,
+) -> Recording:
+    """A session from an array (time, channel[, feature]), in pieces of `trial` samples each."""
+    channels = tuple(Channel(name, "other", unit) for name in channel_names)
+    pieces: tuple[Piece, ...] = ()
+    if trial is not None:
+        starts = range(0, len(values), trial)
+        pieces = tuple(Piece(start / rate, start, start + trial) for start in starts)
+    features = tuple(map(str, range(values.shape[2] if values.ndim == 3 else 1)))
+    series = Series(values, rate, channels, pieces, features)
+    return Recording(
+        source=name, format="array", session=name, modalities={"neural": series}, subject=subject
+    )
+
+
+def blocks_of(recording: Recording) -> list[Block]:
+    """A session's pieces, each of which windows stay inside; they count as trials."""
     return [
-        Block(recording.session, start, stop, recording.subject, trial)
-        for trial, (start, stop) in enumerate(trials)
+        Block(recording.session, piece.first, piece.stop, recording.subject, trial)
+        for trial, piece in enumerate(recording.neural.pieces)
     ]
+
+
+def common_unit(channels: Sequence[Channel]) -> str:
+    """The unit that channels share, "raw" where one states none or they differ."""
+    units = {channel.unit for channel in channels}
+    return units.pop() if len(units) == 1 and "" not in units else "raw"
 
 
 def _session_names(recordings: Sequence[Recording]) -> list[str]:
@@ -110,11 +139,18 @@ def _session_names(recordings: Sequence[Recording]) -> list[str]:
 
 def _check_alike(first: Recording, other: Recording) -> None:
     where = f"session {other.session!r}"
-    expected, found = first.neural.values.shape[1:], other.neural.values.shape[1:]
-    if expected != found:
-        raise DataError(f"{where}: {found[0]} channels × {found[1]} features, {expected} expected")
-    for what in ("unit", "channel_names"):
-        if getattr(first, what) != getattr(other, what):
-            raise DataError(f"{where}: its {what} differ from those of session {first.session!r}")
+    expected, found = first.neural, other.neural
+    if len(expected.channels) != len(found.channels) or expected.features != found.features:
+        raise DataError(
+            f"{where}: {len(found.channels)} channels × {len(found.features)} features, "
+            f"{len(expected.channels)} × {len(expected.features)} expected"
+        )
+    for what in ("unit", "name"):
+        if [getattr(c, what) for c in expected.channels] != [
+            getattr(c, what) for c in found.channels
+        ]:
+            raise DataError(
+                f"{where}: its channels' {what}s differ from those of session {first.session!r}"
+            )
     if first.neural.rate != other.neural.rate:
         raise DataError(f"{where}: rate {other.neural.rate} Hz, expected {first.neural.rate} Hz")

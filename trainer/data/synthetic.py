@@ -7,8 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from trainer.data.cutting import Stride, cut_forecast
-from trainer.data.recording import Recording, Series
+from trainer.data.cutting import Stride, cut_forecast, session
 from trainer.data.splits import TimeSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
@@ -35,11 +34,12 @@ def synthetic(
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     values = oscillators(generator, channels=channels, samples=samples)
-    recording = Recording(
-        session="synthetic",
-        modalities={"neural": Series(values, RATE)},
+    recording = session(
+        "synthetic",
+        values,
+        rate=RATE,
+        channel_names=[f"s{index:03d}" for index in range(channels)],
         unit="µV",
-        channel_names=tuple(f"s{index:03d}" for index in range(channels)),
     )
     return cut_forecast(
         "synthetic",

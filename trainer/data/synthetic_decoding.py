@@ -1,4 +1,4 @@
-"""Synthetic decode data: neural activity and partly missing behaviour, one choice of three."""
+"""Synthetic trials: neural activity and partly missing behaviour, one choice of three."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trainer.data.fingerprint import fingerprint
 from trainer.data.splits import Block, TrialSplit, split_blocks
-from trainer.data.windows import PARTS, Dataset, Windows, decode_specs, flatten
+from trainer.data.windows import PARTS, Dataset, Windows, classify_specs, flatten
 from trainer.registry import DATASETS
 
 RATE = 50.0
@@ -34,7 +34,7 @@ def synthetic_decoding(
     choice = generator.integers(0, CLASSES, trials)
     neural = _neural(generator, choice, channels)
     behavior, present = _behavior(generator, choice)
-    inputs, outputs = decode_specs(
+    inputs, outputs = classify_specs(
         steps=STEPS, channels=channels, features=1, dim=DIM, classes=CLASSES, unit="µV"
     )
     arrays = {"neural": neural, "behavior": behavior, "behavior_mask": present}
@@ -43,14 +43,14 @@ def synthetic_decoding(
     windows = {}
     for part, chosen in split_blocks(blocks, split, window=STEPS).items():
         windows[part] = Windows(
-            task="decode",
+            task="classify",
             observed=STEPS,
             inputs=inputs,
             outputs=outputs,
             series=series,
             sessions=np.zeros(len(chosen), np.int64),
             starts=np.array([block.start for block in chosen], np.int64),
-            labels=choice[[block.trial for block in chosen]],
+            targets=choice[[block.trial for block in chosen]],
         )
     settings = {"seed": seed, "split": split.model_dump(mode="json")}
     return Dataset(

@@ -9,11 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from trainer.data.bands import band_power
-from trainer.data.cutting import Stride, cut_forecast
+from trainer.data.cutting import Stride, cut_forecast, session
 from trainer.data.errors import DataError
 from trainer.data.files import check_finite
 from trainer.data.paths import DataPath, resolve
-from trainer.data.recording import Recording, Series
 from trainer.data.splits import TimeSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
@@ -54,11 +53,12 @@ def uecog_goose(
         filter_order=filter_order,
         power_floor=power_floor,
     )
-    recording = Recording(
-        session="goose",
-        modalities={"neural": Series(features, RATE)},
+    recording = session(
+        "goose",
+        features,
+        rate=RATE,
+        channel_names=[f"contact {contact}" for contact in kept],
         unit="raw",
-        channel_names=tuple(f"contact {contact}" for contact in kept),
         subject="goose",
     )
     return cut_forecast(

@@ -6,17 +6,23 @@ gets masked inputs: every step from `observed` on repeats the last observed one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from artifact.manifest import Axis, TensorSpec
+from recording.plan import Plan
+from recording.preparation.operations import Operation
+from recording.signals import Signal
 from trainer.data.errors import DataError
 
 CHUNK_BYTES = 32 * 2**20
 PARTS = ("train", "validation", "test")
+# What each task predicts, by the name of its target in a batch.
+TARGETS = {"forecast": "forecast", "classify": "choice", "decode": "behavior"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +47,24 @@ class Windows:
 
     `series` holds, for each input, one array (time, ...) per session, in memory or mapped; window i
     is the `steps` samples from `starts[i]` on in session `sessions[i]`. Arrays that are windows
-    already, (window, time, ...), are series too: see `flatten`. `labels` (window,) int64 are the
-    targets of a decode task.
+    already, (window, time, ...), are series too: see `flatten`. `targets`: of classify (window,)
+    int64 class numbers, of decode (window, variable) float32; of forecast None, the targets being
+    steps of the window. `raw` are the series as an artifact takes them where its graph prepares
+    them first, `raw_inputs` their specs; None where they are the same. `trials` (window,) int64 is
+    the trial of each window, -1 for none.
     """
 
     task: str
     observed: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    series: Mapping[str, tuple[np.ndarray, ...]]
+    series: Mapping[str, tuple[Signal, ...]]
     sessions: np.ndarray
     starts: np.ndarray
-    labels: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    raw: Mapping[str, tuple[Signal, ...]] | None = None
+    raw_inputs: tuple[TensorSpec, ...] = ()
+    trials: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.observed <= self.steps:
@@ -61,8 +73,10 @@ class Windows:
             raise DataError("no window: the part is empty")
         if self.sessions.shape != self.starts.shape:
             raise DataError(f"{len(self.sessions)} sessions for {len(self.starts)} windows")
-        if self.labels is not None and self.labels.shape != self.starts.shape:
-            raise DataError(f"{len(self.labels)} labels for {len(self.starts)} windows")
+        if (self.targets is None) != (self.task == "forecast"):
+            raise DataError(f"task {self.task}: targets go with classify and decode")
+        if self.targets is not None and len(self.targets) != len(self.starts):
+            raise DataError(f"{len(self.targets)} targets for {len(self.starts)} windows")
         for name, arrays in self.series.items():
             lengths = np.array([len(array) for array in arrays])
             over = self.starts + self.steps > lengths[self.sessions]
@@ -81,36 +95,60 @@ class Windows:
 
     def recorded(self, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
         """Inputs of `rows` as recorded, nothing masked: each (batch, time, ...)."""
+        return self._read(rows)
+
+    def outside(self) -> Windows:
+        """The same windows as an artifact takes them, before the preparation inside its graph.
+
+        Their inputs serve; targets and statistics of what is predicted are those of this part.
+        """
+        if self.raw is None:
+            return self
+        return replace(self, inputs=self.raw_inputs, series=self.raw, raw=None, raw_inputs=())
+
+    def _read(self, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
         sessions, starts = self.sessions[rows], self.starts[rows]
         offsets = np.arange(self.steps)
-        recorded = {}
+        read = {}
         for spec in self.inputs:
             arrays = self.series[spec.name]
-            values = np.empty((len(starts), self.steps, *arrays[0].shape[1:]), spec.dtype)
+            tail = tuple(size for size in spec.shape[2:] if size is not None)
+            values = np.empty((len(starts), self.steps, *tail), spec.dtype)
             for session in np.unique(sessions):
                 at = np.flatnonzero(sessions == session)
-                values[at] = arrays[session][starts[at, None] + offsets]
-            recorded[spec.name] = values
-        return recorded
+                array = arrays[session]
+                if isinstance(array, np.ndarray):
+                    chosen = array[starts[at, None] + offsets]
+                    values[at] = chosen.reshape(len(at), self.steps, *tail)
+                    continue
+                for row in at:
+                    chosen = array[int(starts[row]) : int(starts[row]) + self.steps]
+                    values[row] = chosen.reshape(self.steps, *tail)
+            read[spec.name] = values
+        return read
+
+    def _mask(self, inputs: Mapping[str, np.ndarray]) -> None:
+        for values in inputs.values():
+            values[:, self.observed :] = values[:, self.observed - 1 : self.observed]
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
         """Masked inputs and full targets of `rows`.
 
         Forecast: targets `forecast` (batch, time, channel) float32, feature 0 in raw units.
-        Decode: targets `choice` (batch,) int64.
+        Classify: targets `choice` (batch,) int64. Decode: targets `behavior` (batch, variable)
+        float32 in raw units, NaN where it was not measured.
         """
         inputs = self.recorded(rows)
-        if self.labels is not None:
-            targets = {"choice": self.labels[rows]}
-        else:
+        if self.targets is None:
             targets = {"forecast": inputs["neural"][..., 0].copy()}
-        for values in inputs.values():
-            values[:, self.observed :] = values[:, self.observed - 1 : self.observed]
+        else:
+            targets = {TARGETS[self.task]: self.targets[rows]}
+        self._mask(inputs)
         return Batch(inputs, targets)
 
     def chunks(self) -> Iterator[slice]:
         """Row slices small enough to hold one at a time."""
-        per_window = sum(a[0][0].size * self.steps * 8 for a in self.series.values())
+        per_window = sum(math.prod(a[0].shape[1:]) * self.steps * 8 for a in self.series.values())
         size = max(1, CHUNK_BYTES // max(1, per_window))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
@@ -122,7 +160,7 @@ class Windows:
     @cached_property
     def _statistics(self) -> Statistics:
         # Kept: a run asks for them many times, and each time would read the whole part twice.
-        shape = self.series["neural"][0].shape[1:]
+        shape = self.inputs[0].shape[2:]
         rows = len(self) * self.steps
         total, squares = np.zeros(shape), np.zeros(shape)
         for chunk in self.chunks():
@@ -133,10 +171,27 @@ class Windows:
             squares += np.square(centred, out=centred).sum(axis=(0, 1))
         return Statistics(mean, np.sqrt(squares / rows))
 
+    def target_statistics(self) -> Statistics:
+        """Mean and standard deviation of what is predicted, (variable,) float64, NaN left out.
+
+        Of a forecast those of feature 0, (channel,).
+        """
+        if self.task == "forecast":
+            statistics = self.statistics()
+            return Statistics(statistics.mean[:, 0], statistics.std[:, 0])
+        assert self.targets is not None
+        if self.task == "classify":
+            return Statistics(np.zeros(1), np.ones(1))
+        values = self.targets.astype(np.float64)
+        return Statistics(np.nanmean(values, axis=0), np.nanstd(values, axis=0))
+
 
 @dataclass(frozen=True, eq=False)
 class ModelContext:
-    """What a model's constructor learns of the data; None where a task has no such thing."""
+    """What a model's constructor learns of the data; None where a task has no such thing.
+
+    classes: of classify; behavior_dim: columns of the input `behavior`; variables: of decode.
+    """
 
     task: str
     steps: int
@@ -148,6 +203,8 @@ class ModelContext:
     statistics: Statistics
     classes: int | None = None
     behavior_dim: int | None = None
+    variables: int | None = None
+    target_statistics: Statistics | None = None
 
     @property
     def horizon(self) -> int:
@@ -160,7 +217,9 @@ class Dataset:
     """Three disjoint parts and where they come from.
 
     `fingerprint` is the sha256 of contents and settings, without paths; `rate` in Hz; `unit` of
-    feature 0; `sessions` of the parts index `session_names`.
+    feature 0; `sessions` of the parts index `session_names`. `plan` says how a recording becomes
+    the artifact's inputs, None where the data are windows already; `operations` are the steps that
+    its graph performs; `output_names` are the classes of classify or the variables of decode.
     """
 
     name: str
@@ -174,10 +233,13 @@ class Dataset:
     session_names: tuple[str, ...]
     synthetic: bool
     description: str
+    plan: Plan | None = None
+    operations: tuple[Operation, ...] = ()
+    output_names: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
-        """`forecast` or `decode`."""
+        """`forecast`, `classify` or `decode`."""
         return self.train.task
 
     @property
@@ -188,9 +250,11 @@ class Dataset:
     def context(self) -> ModelContext:
         """What a model needs to know; statistics come from the train part alone."""
         train = self.train
-        channels, features = train.series["neural"][0].shape[1:]
-        sizes = {spec.name: spec for spec in (*train.inputs, *train.outputs)}
-        decode = train.task == "decode"
+        channels, features = _axis(train.inputs[0], "channel"), _axis(train.inputs[0], "feature")
+        assert channels is not None
+        assert features is not None
+        inputs = {spec.name: spec for spec in train.inputs}
+        output = train.outputs[0]
         return ModelContext(
             task=train.task,
             steps=train.steps,
@@ -200,8 +264,10 @@ class Dataset:
             inputs=train.inputs,
             outputs=train.outputs,
             statistics=train.statistics(),
-            classes=_axis(sizes["probability"], "class") if decode else None,
-            behavior_dim=_axis(sizes["behavior"], "dim") if "behavior" in sizes else None,
+            classes=_axis(output, "class") if train.task == "classify" else None,
+            behavior_dim=_axis(inputs["behavior"], "dim") if "behavior" in inputs else None,
+            variables=_axis(output, "variable") if train.task == "decode" else None,
+            target_statistics=train.target_statistics(),
         )
 
 
@@ -236,18 +302,59 @@ def forecast_specs(
     return (neural,), (forecast,)
 
 
-def decode_specs(
-    *, steps: int, channels: int, features: int, dim: int, classes: int, unit: str
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a decoder: neural, behavior, behavior_mask → probability."""
-    batch, time = Axis("batch"), Axis("time", steps)
-    neural = TensorSpec(
+def neural_spec(*, steps: int, channels: int, features: int, unit: str) -> TensorSpec:
+    """The input `neural` of a window that is observed whole."""
+    return TensorSpec(
         name="neural",
         dtype="float32",
-        axes=(batch, time, Axis("channel", channels), Axis("feature", features)),
+        axes=(
+            Axis("batch"),
+            Axis("time", steps),
+            Axis("channel", channels),
+            Axis("feature", features),
+        ),
         unit=unit,
         meaning="neural activity of a trial",
     )
+
+
+def probability_spec(classes: int) -> TensorSpec:
+    """The output of classify."""
+    return TensorSpec(
+        name="probability",
+        dtype="float32",
+        axes=(Axis("batch"), Axis("class", classes)),
+        unit="1",
+        meaning="probability of each choice; a row sums to 1",
+    )
+
+
+def decode_specs(
+    *, steps: int, channels: int, features: int, variables: int, unit: str, target_unit: str
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of decode: neural → behavior at the last sample of the window."""
+    behavior = TensorSpec(
+        name="behavior",
+        dtype="float32",
+        axes=(Axis("batch"), Axis("variable", variables)),
+        unit=target_unit,
+        meaning="behaviour at the last sample of the window",
+    )
+    neural = neural_spec(steps=steps, channels=channels, features=features, unit=unit)
+    return (neural,), (behavior,)
+
+
+def classify_specs(
+    *, steps: int, channels: int, features: int, classes: int, unit: str, dim: int = 0
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of classify: neural → probability.
+
+    With `dim` above 0 behaviour is an input too: behavior (batch, time, dim), behavior_mask.
+    """
+    batch, time = Axis("batch"), Axis("time", steps)
+    neural = neural_spec(steps=steps, channels=channels, features=features, unit=unit)
+    if dim == 0:
+        return (neural,), (probability_spec(classes),)
     behavior = TensorSpec(
         name="behavior",
         dtype="float32",
@@ -262,14 +369,7 @@ def decode_specs(
         unit="",
         meaning="true where behavior is present",
     )
-    probability = TensorSpec(
-        name="probability",
-        dtype="float32",
-        axes=(batch, Axis("class", classes)),
-        unit="1",
-        meaning="probability of each choice; a row sums to 1",
-    )
-    return (neural, behavior, mask), (probability,)
+    return (neural, behavior, mask), (probability_spec(classes),)
 
 
 def _axis(spec: TensorSpec, name: str) -> int | None:

@@ -22,7 +22,7 @@ class Decoder(nn.Module):
     dropout: of the pooled representation.
     """
 
-    tasks = frozenset({"decode"})
+    tasks = frozenset({"classify"})
     dynamic_channel = False
 
     behavior_mean: Tensor

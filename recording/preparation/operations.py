@@ -1,0 +1,61 @@
+"""The operations that an ONNX graph performs on a window: plain data, run by numpy here.
+
+Each acts on the channel axis of (…, channel, feature) float32, a sample at a time. The trainer
+writes the same operations into the exported graph (`trainer.graph_preparation`), in this order and
+with these very numbers; take, scale and clip agree with numpy bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """Channels `indices`, in this order."""
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """(x - offset) * factor, both (channel, 1) float32."""
+
+    offset: np.ndarray
+    factor: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """min(max(x, low), high), both (channel, 1) float32."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """Weighted sums of channels: `matrix` (channel in, channel out) float32."""
+
+    matrix: np.ndarray
+
+
+Operation = Take | Scale | Clip | Project
+
+
+def evaluate(operations: Iterable[Operation], values: np.ndarray) -> np.ndarray:
+    """Values (…, channel, feature) float32 after the operations, in float32."""
+    for operation in operations:
+        match operation:
+            case Take(indices):
+                values = values[..., list(indices), :]
+            case Scale(offset, factor):
+                values = (values - offset) * factor
+            case Clip(low, high):
+                values = np.minimum(np.maximum(values, low), high)
+            case Project(matrix):
+                values = np.swapaxes(np.swapaxes(values, -1, -2) @ matrix, -1, -2)
+    return values

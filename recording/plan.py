@@ -34,8 +34,8 @@ class Plan(BaseModel):
     steps: the whole preparation, fitted; the last `graph_steps` of them are inside the graph.
     rate, channels, features: of `neural` as the artifact takes it. window, observed, stride: in
     samples. cut: "sliding" over every piece, or "trial": from each trial's start. outputs: classes
-    of classify, variables of decode, channels of forecast, with their units. test: session, first and end second of every stretch
-    that the model is judged by and was not trained on.
+    of classify, variables of decode, channels of forecast, with their units. test: session, first
+    and end second of every stretch that the model is judged by and was not trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -35,7 +35,8 @@ class Plan(BaseModel):
     rate, channels, features: of `neural` as the artifact takes it. window, observed, stride: in
     samples. cut: "sliding" over every piece, or "trial": from each trial's start. outputs: classes
     of classify, variables of decode, channels of forecast, with their units. test: session, first
-    and end second of every stretch that the model is judged by and was not trained on.
+    and end second of every stretch that the model is judged by and was not trained on. format,
+    reader: of the files trained on, and what their reader was told, for files like them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +54,8 @@ class Plan(BaseModel):
     outputs: tuple[str, ...]
     output_units: tuple[str, ...]
     test: tuple[tuple[str, float, float], ...] = ()
+    format: str | None = None
+    reader: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def from_manifest(cls, provenance: Mapping[str, Any]) -> Plan | None:

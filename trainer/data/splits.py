@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from trainer.data.blocks import Block, Parts
 from trainer.data.errors import SplitError
 from trainer.data.windows import PARTS, Windows
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Samples [start, stop) of one session, no border inside: windows are cut within it."""
-
-    session: str
-    start: int
-    stop: int
-    subject: str = ""
-    trial: int = 0
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-Parts = dict[str, list[Block]]
 
 
 class _Settings(BaseModel):

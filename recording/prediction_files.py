@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 
 from recording.errors import RecordingError
 from recording.prediction_table import Columns
@@ -51,16 +53,23 @@ def csv_rows(file: BinaryIO, blocks: Iterable[Columns]) -> int:
 
 
 def write_npz(path: Path, blocks: Iterable[Columns]) -> int:
-    """Write an uncompressed NPZ of equal bytes for equal columns; the number of rows."""
-    from artifact.arrays import encode_npz
+    """Write an uncompressed NPZ of equal bytes for equal columns; the number of rows.
 
+    `prediction` (row, column) float32 holds the answers, `names` (column,) what they are of; the
+    other columns are arrays of their own. No member is a pickle.
+    """
     parts = list(blocks)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    # An NPZ without pickles has no text: class names travel as their UTF-8 bytes.
-    arrays = {name: _plain(values) for name, values in joined.items()}
-    with _beside(path) as file:
-        file.write(encode_npz(arrays))
-    return len(next(iter(joined.values())))
+    answers = {name: values for name, values in joined.items() if values.dtype == np.float32}
+    arrays = {name: values for name, values in joined.items() if name not in answers}
+    arrays["prediction"] = np.stack(list(answers.values()), axis=1)
+    arrays["names"] = np.array(list(answers))
+    with _beside(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            with archive.open(member, "w", force_zip64=True) as to:
+                npy.write_array(to, values, allow_pickle=False)
+    return len(arrays["prediction"])
 
 
 def write_parquet(path: Path, blocks: Iterable[Columns]) -> int:
@@ -91,14 +100,6 @@ def _texts(values: np.ndarray) -> list[str]:
         # str of a numpy float is the shortest text that reads back as the same number.
         return [str(value) for value in values]
     return [str(value) for value in values.tolist()]
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind != "U":
-        return values
-    width = max(1, *(len(str(value).encode()) for value in values))
-    padded = [str(value).encode().ljust(width, b"\0") for value in values]
-    return np.frombuffer(b"".join(padded), np.uint8).reshape(len(values), width)
 
 
 @contextmanager

@@ -143,9 +143,7 @@ def run(argv: list[str]) -> int:
         words += ["--provider", options.provider]
         words += ["--output", str(options.output or f"{options.file.stem}.predictions.npz")]
         return main(words)
-    recording = open_recording(
-        options.file, parse_options(options.option), format=options.format
-    )
+    recording = open_recording(options.file, parse_options(options.option), format=options.format)
     if options.session:
         recording = replace(recording, session=options.session)
     output = options.output or Path(f"{options.file.stem}.predictions.csv")
@@ -196,9 +194,7 @@ def _predict_file(
     return 0
 
 
-def _check_finite(
-    values: np.ndarray, neural: Series, starts: np.ndarray, source: str
-) -> None:
+def _check_finite(values: np.ndarray, neural: Series, starts: np.ndarray, source: str) -> None:
     if np.isfinite(values).all():
         return
     row, step, channel, _ = np.argwhere(~np.isfinite(values))[0]
@@ -234,7 +230,9 @@ def _parser() -> argparse.ArgumentParser:
         help=".csv, .npz or .parquet (default: <file>.predictions.csv); for windows .npy or .npz",
     )
     parser.add_argument("--part", choices=("test",), help="only what the model was not trained on")
-    parser.add_argument("--from", dest="start", type=float, metavar="SECONDS", help="from this time")
+    parser.add_argument(
+        "--from", dest="start", type=float, metavar="SECONDS", help="from this time"
+    )
     parser.add_argument("--to", dest="stop", type=float, metavar="SECONDS", help="up to this time")
     parser.add_argument("--stride", type=_positive, metavar="SAMPLES", help="between windows")
     parser.add_argument("--session", help="what the session is called (default: as the file says)")

@@ -16,9 +16,9 @@ COMMANDS = {
     "models": ("trainer.cli", "list the models and their settings"),
     "datasets": ("trainer.cli", "list the data sets and their settings"),
     "import-legacy": ("trainer.cli", "turn the organisers' published weights into an artifact"),
-    "inspect": ("artifact.cli", "show what an artifact holds"),
+    "inspect": ("recording.cli", "show what a recording or an artifact holds"),
     "verify": ("artifact.cli", "check an artifact's hashes, graph and golden rows"),
-    "predict": ("artifact.cli", "run an artifact on arrays"),
+    "predict": ("recording.cli", "run an artifact on a recording or on arrays"),
     "serve": ("serve.cli", "answer over HTTP"),
     "call": ("serve.call", "ask a service for predictions"),
     "submission": ("submission.cli", "build, check and run a CodaBench submission"),
@@ -26,6 +26,7 @@ COMMANDS = {
 # The extras that a command's module needs.
 REQUIRES = {
     "artifact.cli": ("cpu",),
+    "recording.cli": ("recordings", "cpu"),
     "trainer.cli": ("trainer", "cpu"),
     "serve.cli": ("serve", "cpu"),
     "serve.call": ("client",),

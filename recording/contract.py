@@ -196,8 +196,8 @@ class Finding:
     """Something to know about a recording: what, where, and what to do about it.
 
     kind: a short name, such as "scale" or "flat"; stream: modality or channel; times: up to some
-    moments in seconds; remedy: what to write or do; level: "note" or "warning"; steps: the remedy as
-    preparation steps, `{"step": …}`, where it is one.
+    moments in seconds; remedy: what to write or do; steps: the remedy as preparation steps,
+    `{"step": …}`, where it is one.
     """
 
     kind: str

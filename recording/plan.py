@@ -58,12 +58,8 @@ class Plan(BaseModel):
     reader: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def from_manifest(cls, provenance: Mapping[str, Any]) -> Plan | None:
-        """The plan in a manifest's provenance, None where it has none; raises RecordingError."""
-        data = provenance.get("data")
-        table = data.get("plan") if isinstance(data, Mapping) else None
-        if table is None:
-            return None
+    def read(cls, table: Mapping[str, Any]) -> Plan:
+        """The plan in a manifest, `provenance.data.plan`; raises RecordingError naming the key."""
         try:
             return cls.model_validate(table)
         except ValidationError as error:

@@ -93,7 +93,7 @@ def truth_of(plan: Plan, prepared: Prepared, block: Block) -> np.ndarray | None:
         numbers = [
             plan.outputs.index(name) if name in plan.outputs else -1 for name in trials.names
         ]
-        return np.array(numbers, np.int64)[trials.kinds[block.trials]]
+        return np.asarray(np.array(numbers, np.int64)[trials.kinds[block.trials]])
     behavior = prepared.recording.modalities.get("behavior")
     if not isinstance(behavior, (Series, Samples)):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from recording.errors import RecordingError
 from recording.opening import open_recording
 from recording.options import parse_options
 from recording.plan import Cut, Plan, cut, window_values
-from recording.preparation import prepare
 from recording.prediction_files import writer
 from recording.prediction_table import Block, table
+from recording.preparation import prepare
 from recording.signals import settle
 
 if TYPE_CHECKING:
@@ -126,24 +126,11 @@ def predict(model: Model, plan: Plan, prepared: Prepared) -> Iterator[Block]:
         )
 
 
-def run(argv: list[str]) -> int:
-    """The command; arrays of windows are handed to `artifact.cli`."""
-    from recording.windows_file import holds_windows
-
-    parser = _parser()
-    options = parser.parse_args(argv)
-    from artifact import bundle
-
-    manifest = bundle.read(options.artifact).manifest
-    plan = Plan.from_manifest(manifest.provenance)
-    if plan is None or holds_windows(options.file, manifest):
-        from artifact.cli import main
-
-        words = ["predict", str(options.artifact), str(options.file)]
-        words += ["--provider", options.provider]
-        words += ["--output", str(options.output or f"{options.file.stem}.predictions.npz")]
-        return main(words)
-    recording = open_recording(options.file, parse_options(options.option), format=options.format)
+def run(options: argparse.Namespace, plan_table: Mapping[str, Any]) -> int:
+    """The command, for an artifact whose manifest holds a plan."""
+    plan = Plan.read(plan_table)
+    told = plan.reader | parse_options(options.option)
+    recording = open_recording(options.file, told, format=options.format)
     if options.session:
         recording = replace(recording, session=options.session)
     output = options.output or Path(f"{options.file.stem}.predictions.csv")
@@ -206,56 +193,3 @@ def _check_finite(values: np.ndarray, neural: Series, starts: np.ndarray, source
         stream="neural",
         at=time,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="axonnx predict",
-        description="Run an artifact on a recording (or on arrays of windows) and write its "
-        "predictions with time stamps.",
-        epilog="example: axonnx predict runs/mine/artifact subject1.edf --output predictions.csv",
-        allow_abbrev=False,
-    )
-    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="artifact folder or zip")
-    parser.add_argument(
-        "file",
-        metavar="FILE",
-        type=Path,
-        help="a recording (file or folder); or windows: .npy for the only input, .npz with one "
-        "array per input",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help=".csv, .npz or .parquet (default: <file>.predictions.csv); for windows .npy or .npz",
-    )
-    parser.add_argument("--part", choices=("test",), help="only what the model was not trained on")
-    parser.add_argument(
-        "--from", dest="start", type=float, metavar="SECONDS", help="from this time"
-    )
-    parser.add_argument("--to", dest="stop", type=float, metavar="SECONDS", help="up to this time")
-    parser.add_argument("--stride", type=_positive, metavar="SAMPLES", help="between windows")
-    parser.add_argument("--session", help="what the session is called (default: as the file says)")
-    parser.add_argument("--format", help="the file's format (default: found by its content)")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the format"
-    )
-    parser.add_argument("--picture", type=Path, metavar="PNG", help="default: beside the output")
-    parser.add_argument("--no-picture", action="store_true", help="draw none")
-    parser.add_argument(
-        "--provider",
-        choices=("cpu", "cuda", "auto"),
-        default="cpu",
-        help="execution provider; auto takes CUDA where it starts (default: cpu)",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1")
-    return value

@@ -26,8 +26,8 @@ def table(plan: Plan, block: Block) -> Columns:
 
     forecast: `window_start_s`, `time_s`, then a column per channel, a row per forecast step;
     classify: `window_start_s`, `window_stop_s`, `trial` (-1: none), `predicted`, then the
-    probability of each class; decode: `window_start_s`, `time_s` of the window's last sample, then a column per
-    variable.
+    probability of each class; decode: `window_start_s`, `time_s` of the last sample of the window,
+    then a column per variable.
     """
     if plan.task == "classify":
         return _classes(plan, block)

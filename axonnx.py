@@ -8,9 +8,11 @@ import sys
 
 COMMANDS = {
     "quickstart": ("trainer.cli", "a minute's tour: train, serve, submit, compare"),
+    "init": ("trainer.cli", "look at a recording and write a config that trains"),
     "train": ("trainer.cli", "train a model from a YAML file and export its artifact"),
     "prepare": ("trainer.cli", "turn a raw recording into windows"),
     "evaluate": ("trainer.cli", "score an artifact against the baselines"),
+    "crossvalidate": ("trainer.cli", "train a config once per fold"),
     "export": ("trainer.cli", "rebuild an artifact from a run"),
     "runs": ("trainer.cli", "list, show and compare runs"),
     "models": ("trainer.cli", "list the models and their settings"),

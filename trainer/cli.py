@@ -270,6 +270,18 @@ def _export(argv: list[str]) -> int:
     return 0
 
 
+def _init(argv: list[str]) -> int:
+    from trainer.first_config import run
+
+    return run(argv)
+
+
+def _crossvalidate(argv: list[str]) -> int:
+    from trainer.crossvalidation import run
+
+    return run(argv)
+
+
 def _models(argv: list[str]) -> int:
     parser = _parser("models", "List the models, or the settings of one.", "axonnx models gru")
     parser.add_argument("name", metavar="NAME", nargs="?", help="a model")
@@ -326,10 +338,12 @@ def split_overrides(argv: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "init": _init,
     "train": _train,
     "prepare": _prepare,
     "runs": _runs,
     "evaluate": _evaluate,
+    "crossvalidate": _crossvalidate,
     "export": _export,
     "models": _models,
     "datasets": _datasets,

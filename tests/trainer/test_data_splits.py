@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.data.errors import SplitError
+from trainer.data.leaks import check_disjoint
 from trainer.data.splits import (
     Block,
     SessionSplit,
@@ -19,7 +20,6 @@ from trainer.data.splits import (
     TimeSplit,
     TrialSplit,
     check_blocks,
-    check_disjoint,
     split_blocks,
     window_starts,
 )
@@ -192,7 +192,7 @@ def test_splits_that_do_not_work_out_are_refused(split, text):
 
 
 def test_time_split_of_trials_is_refused():
-    with pytest.raises(SplitError, match="these have trials: use trial"):
+    with pytest.raises(SplitError, match="session 'a' has trials: use trial"):
         split_blocks([Block("a", 0, 50), Block("a", 50, 100, trial=1)], TimeSplit(), window=20)
 
 
@@ -200,7 +200,9 @@ def test_split_settings_default_to_time_and_name_the_kinds():
     adapter = TypeAdapter(Split)
     assert adapter.validate_python({"train": 0.6, "validation": 0.2, "test": 0.2}).by == "time"
     assert adapter.validate_python({"by": "trial"}) == TrialSplit()
-    with pytest.raises(ValidationError, match="one of: time, trial, session, subject"):
+    with pytest.raises(
+        ValidationError, match="one of: time, segment, trial, session, subject, site, fold"
+    ):
         adapter.validate_python({"by": "shuffle"})
     with pytest.raises(ValidationError, match="train"):
         adapter.validate_python({"train": 1.5})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.data.errors import DataError, SplitError
-from trainer.data.splits import check_disjoint
+from trainer.data.leaks import check_disjoint
 from trainer.data.windows import Batch, Dataset, ModelContext, Statistics, Windows
 from trainer.registry import DATASETS
 

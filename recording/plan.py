@@ -6,14 +6,14 @@ service read it back and apply the same steps and the same cut to another record
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from recording.contract import Channel, Events, Recording, Series
+from recording.contract import Channel, Events, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.preparation import Preparation, prepare
 
@@ -127,10 +127,17 @@ class Cut:
         return len(self.starts)
 
 
-def cut(recording: Recording, plan: Plan, *, stride: int | None = None) -> Cut:
-    """Every window of a prepared recording by the plan's rule, in order of time.
+def cut(
+    recording: Recording,
+    plan: Plan,
+    *,
+    stride: int | None = None,
+    stretches: Sequence[tuple[float, float]] = ((-np.inf, np.inf),),
+) -> Cut:
+    """Every window of a prepared recording by the plan's rule that lies in one of the stretches.
 
-    Raises RecordingError where there is no window, or no trial for a cut by trials.
+    `stretches` are seconds from and to; sliding windows begin where each of them does. Raises
+    RecordingError where there is no window, or no trial for a cut by trials.
     """
     neural = recording.neural
     if plan.cut == "trial":
@@ -139,25 +146,52 @@ def cut(recording: Recording, plan: Plan, *, stride: int | None = None) -> Cut:
                 "has no trials; the artifact answers one window per trial", file=recording.source
             )
         found = trial_windows(neural, recording.trials, plan.window)
+        if len(found):
+            found = _inside(found, plan, stretches)
     else:
-        found = sliding_windows(neural, plan.window, stride or plan.stride)
+        found = sliding_windows(neural, plan.window, stride or plan.stride, stretches)
     if len(found) == 0:
         seconds = plan.window / plan.rate
         raise RecordingError(
-            f"no stretch of it is as long as one window, {plan.window} samples = {seconds:g} s",
+            f"no window of {plan.window} samples = {seconds:g} s lies in what was asked for",
             file=recording.source,
         )
     return found
 
 
-def sliding_windows(neural: Series, window: int, stride: int) -> Cut:
-    """Windows every `stride` samples inside each piece."""
+def sliding_windows(
+    neural: Series,
+    window: int,
+    stride: int,
+    stretches: Sequence[tuple[float, float]] = ((-np.inf, np.inf),),
+) -> Cut:
+    """Windows every `stride` samples inside each piece, from the beginning of each stretch on."""
     starts = [
-        np.arange(piece.first, piece.stop - window + 1, stride, dtype=np.int64)
+        np.arange(first, stop - window + 1, stride, dtype=np.int64)
         for piece in neural.pieces
+        for first, stop in (_samples(neural, piece, stretch) for stretch in stretches)
     ]
     joined = np.concatenate(starts)
     return Cut(joined, times_of(neural, joined), np.full(len(joined), -1, np.int64))
+
+
+def _samples(neural: Series, piece: Piece, stretch: tuple[float, float]) -> tuple[int, int]:
+    """Samples [first, stop) of a piece that lie in a stretch of seconds."""
+    ends = [(second - piece.start) * neural.rate for second in stretch]
+    first = max(0, -(-ends[0] // 1)) if np.isfinite(ends[0]) else 0
+    # A border is a sample's own time, give or take the rounding of seconds.
+    if np.isfinite(ends[0]) and abs(ends[0] - round(ends[0])) < 1e-3:
+        first = max(0, round(ends[0]))
+    stop = min(len(piece), int(ends[1] + 1e-3)) if np.isfinite(ends[1]) else len(piece)
+    return piece.first + int(first), piece.first + max(int(first), stop)
+
+
+def _inside(windows: Cut, plan: Plan, stretches: Sequence[tuple[float, float]]) -> Cut:
+    ends, slack = windows.times + plan.window / plan.rate, 0.5 / plan.rate
+    keep = np.zeros(len(windows), bool)
+    for first, last in stretches:
+        keep |= (windows.times >= first - slack) & (ends <= last + slack)
+    return Cut(windows.starts[keep], windows.times[keep], windows.trials[keep])
 
 
 def trial_windows(neural: Series, trials: Events, window: int) -> Cut:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +16,13 @@ from recording.opening import open_recording
 from recording.options import parse_options
 from recording.plan import Cut, Plan, cut, window_values
 from recording.prediction_files import writer
-from recording.prediction_table import Block, table
+from recording.prediction_table import Block, Columns, table
 from recording.preparation import prepare
 from recording.signals import settle
 
-if TYPE_CHECKING:
-    from artifact.model import Model
-
 CHUNK_BYTES = 16 * 2**20
+# Windows (batch, time, channel, feature) to answers (batch, …).
+Ask = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +37,42 @@ class Prepared:
     windows: Cut
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Which windows to answer.
+
+    part: "test" for stretches that the model was not trained on; start, stop: seconds; stride:
+    samples between windows (left out: forecasts follow one another, other tasks as in the test
+    part).
+    """
+
+    part: str | None = None
+    start: float | None = None
+    stop: float | None = None
+    stride: int | None = None
+
+
 def ready(
     recording: Recording,
     plan: Plan,
+    chosen: Chosen,
     *,
-    stride: int | None = None,
-    part: str | None = None,
-    start: float | None = None,
-    stop: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Prepare a recording and cut its windows.
+    """Prepare a recording and cut its windows; raises RecordingError.
 
-    stride: samples between windows (default: so that forecasts follow one another, else the
-    plan's); part "test": only stretches that the model was not trained on; start, stop: seconds.
-    Raises RecordingError.
+    `progress` gets the number of samples of each block that is prepared.
     """
     prepared = plan.prepare(recording)
     neural = prepared.neural
     neural = neural.with_values(settle(neural.values, progress=progress))
     prepared = prepared.with_modality("neural", neural)
-    windows = cut(prepared, plan, stride=stride or default_stride(plan))
-    windows = within(windows, plan, recording.session, part, start, stop, file=recording.source)
+    windows = cut(
+        prepared,
+        plan,
+        stride=chosen.stride or default_stride(plan),
+        stretches=stretches(plan, chosen, recording),
+    )
     tail = plan.steps[len(plan.steps) - plan.graph_steps :]
     return Prepared(prepared, prepare(prepared, tail), windows)
 
@@ -69,116 +82,111 @@ def default_stride(plan: Plan) -> int:
     return plan.window - plan.observed if plan.task == "forecast" else plan.stride
 
 
-def within(
-    windows: Cut,
-    plan: Plan,
-    session: str,
-    part: str | None,
-    start: float | None,
-    stop: float | None,
-    *,
-    file: str,
-) -> Cut:
-    """The windows that lie in a part or between two times; raises RecordingError where none do."""
-    ends = windows.times + plan.window / plan.rate
-    slack = 0.5 / plan.rate
-    keep = np.ones(len(windows), bool)
-    if start is not None:
-        keep &= windows.times >= start - slack
-    if stop is not None:
-        keep &= ends <= stop + slack
-    if part == "test":
-        stretches = [(a, b) for name, a, b in plan.test if name == session]
-        if not stretches:
-            names = ", ".join(sorted({name for name, _, _ in plan.test})) or "none"
-            raise RecordingError(
-                f"session {session!r} has no test part; sessions with one: {names}", file=file
-            )
-        inside = np.zeros(len(windows), bool)
-        for first, last in stretches:
-            inside |= (windows.times >= first - slack) & (ends <= last + slack)
-        keep &= inside
-    if not keep.any():
-        raise RecordingError("no window lies in what was asked for", file=file)
-    return replace(
-        windows, starts=windows.starts[keep], times=windows.times[keep], trials=windows.trials[keep]
-    )
+def stretches(plan: Plan, chosen: Chosen, recording: Recording) -> list[tuple[float, float]]:
+    """Seconds from and to in which windows are wanted; raises RecordingError without a test part."""
+    first = -np.inf if chosen.start is None else chosen.start
+    last = np.inf if chosen.stop is None else chosen.stop
+    if chosen.part is None:
+        return [(first, last)]
+    kept = [(a, b) for name, a, b in plan.test if name == recording.session]
+    if not kept:
+        names = ", ".join(sorted({name for name, _, _ in plan.test})) or "none"
+        raise RecordingError(
+            f"session {recording.session!r} has no test part; sessions with one: {names}",
+            file=recording.source,
+        )
+    return [(max(a, first), min(b, last)) for a, b in kept if max(a, first) < min(b, last)]
 
 
-def predict(model: Model, plan: Plan, prepared: Prepared) -> Iterator[Block]:
-    """Answers of a model to the windows, a chunk at a time, in order of time."""
+def predict(ask: Ask, plan: Plan, prepared: Prepared) -> Iterator[Block]:
+    """Answers to the windows, a chunk at a time, in order; raises what `ask` does."""
     neural: Series = prepared.recording.neural
     windows = prepared.windows
     size = plan.window * len(neural.channels) * len(neural.features) * 4
     rows = max(1, CHUNK_BYTES // size)
-    name = model.manifest.inputs[0].name
-    output = model.manifest.outputs[0].name
     for at in range(0, len(windows), rows):
         chosen = slice(at, at + rows)
         values = window_values(neural, windows.starts[chosen], plan)
         _check_finite(values, neural, windows.starts[chosen], prepared.recording.source)
-        answer = np.asarray(model.predict({name: values})[output])
         yield Block(
             starts=windows.starts[chosen],
             times=windows.times[chosen],
             trials=windows.trials[chosen],
-            answer=answer,
+            answer=ask(values),
         )
 
 
 def run(options: argparse.Namespace, plan_table: Mapping[str, Any]) -> int:
-    """The command, for an artifact whose manifest holds a plan."""
-    plan = Plan.read(plan_table)
-    told = plan.reader | parse_options(options.option)
-    recording = open_recording(options.file, told, format=options.format)
-    if options.session:
-        recording = replace(recording, session=options.session)
-    output = options.output or Path(f"{options.file.stem}.predictions.csv")
-    return _predict_file(options, plan, recording, output)
-
-
-def _predict_file(
-    options: argparse.Namespace, plan: Plan, recording: Recording, output: Path
-) -> int:
+    """`axonnx predict`, for an artifact whose manifest holds a plan."""
     import artifact
+
+    plan = Plan.read(plan_table)
+    recording = open_for(plan, options.file, options.option, options.format, options.session)
+    output = options.output or default_output(options.file)
+    writer(output)  # an unknown suffix is told before anything is loaded
+    model = artifact.load(options.artifact, provider=options.provider)
+    taken, given = model.manifest.inputs[0].name, model.manifest.outputs[0].name
+
+    def ask(values: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict({taken: values})[given])
+
+    chosen = Chosen(options.part, options.start, options.stop, options.stride)
+    picture = None if options.no_picture else options.picture or output.with_suffix(".png")
+    for line in predict_file(recording, plan, ask, chosen, output, picture):
+        print(line)
+    print(f"artifact {model.id}")
+    return 0
+
+
+def open_for(
+    plan: Plan, file: Path, told: Sequence[str], format: str | None, session: str | None
+) -> Recording:
+    """Open a recording with what the reader was told in training, and what is told now."""
+    options = dict(plan.reader) if format in (None, plan.format) else {}
+    recording = open_recording(file, options | parse_options(told), format=format)
+    return replace(recording, session=session) if session else recording
+
+
+def default_output(file: Path) -> Path:
+    """Where predictions go that nobody named a place for."""
+    return Path(f"{file.resolve().stem}.predictions.csv")
+
+
+def predict_file(
+    recording: Recording,
+    plan: Plan,
+    ask: Ask,
+    chosen: Chosen,
+    output: Path,
+    picture: Path | None,
+) -> list[str]:
+    """Prepare, predict, write a table and a picture; lines that say what came of it.
+
+    Raises RecordingError, and what `ask` raises; then nothing is written.
+    """
     from recording.prediction_picture import draw
     from recording.prediction_score import Score
     from recording.progress import progress
 
-    write = writer(output)  # an unknown suffix is told before anything is computed
-    model = artifact.load(options.artifact, provider=options.provider)
+    write = writer(output)
     with progress() as bars:
-        step = bars.add("preparing", None)
-        prepared = ready(
-            recording,
-            plan,
-            stride=options.stride,
-            part=options.part,
-            start=options.start,
-            stop=options.stop,
-            progress=step,
-        )
-        step = bars.add("predicting", len(prepared.windows))
+        prepared = ready(recording, plan, chosen, progress=bars.add("preparing (samples)", None))
+        step = bars.add("predicting (windows)", len(prepared.windows))
         score = Score(plan, prepared)
-        kept: list[Block] = []
+        first: list[Block] = []
 
-        def blocks() -> Iterator[dict[str, Any]]:
-            for block in predict(model, plan, prepared):
+        def blocks() -> Iterator[Columns]:
+            for block in predict(ask, plan, prepared):
                 score.add(block)
-                if not kept:
-                    kept.append(block)
+                first.append(block) if not first else None
                 step(len(block.starts))
                 yield table(plan, block)
 
         rows = write(output, blocks())
-    print(f"{output}: {rows} rows, {len(prepared.windows)} windows, artifact {model.id}")
-    for line in score.lines():
-        print(f"  {line}")
-    if not options.no_picture:
-        picture = options.picture or output.with_suffix(".png")
-        draw(plan, prepared, kept[0], picture)
-        print(f"{picture}: some of them")
-    return 0
+    lines = [f"{output}: {rows} rows from {len(prepared.windows)} windows", *score.lines()]
+    if picture is not None:
+        lines.append(f"{draw(plan, prepared, first[0], picture)}: some of them")
+    return lines
 
 
 def _check_finite(values: np.ndarray, neural: Series, starts: np.ndarray, source: str) -> None:

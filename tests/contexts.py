@@ -10,6 +10,7 @@ from trainer.data.windows import (
     Statistics,
     Windows,
     classify_specs,
+    decode_specs,
     forecast_specs,
 )
 
@@ -27,16 +28,48 @@ def forecast_context(
     )
 
 
-def classify_context(channels: int = 6, features: int = 2, *, steps: int = 20) -> ModelContext:
-    """A classification: 2 behaviour dimensions, 3 classes."""
+def classify_context(
+    channels: int = 6, features: int = 2, *, steps: int = 20, dim: int = 2
+) -> ModelContext:
+    """A classification: 3 classes, and `dim` behaviour dimensions as input."""
     random = np.random.default_rng(0)
     inputs, outputs = classify_specs(
-        steps=steps, channels=channels, features=features, dim=2, classes=3, unit="raw"
+        steps=steps, channels=channels, features=features, dim=dim, classes=3, unit="raw"
     )
     shape = (channels, features)
     statistics = Statistics(random.normal(0, 1, shape), random.uniform(0.5, 2, shape))
     return ModelContext(
-        "classify", steps, steps, channels, features, inputs, outputs, statistics, 3, 2
+        "classify", steps, steps, channels, features, inputs, outputs, statistics, 3, dim or None
+    )
+
+
+def decode_context(
+    channels: int = 6, features: int = 1, *, steps: int = 20, variables: int = 2
+) -> ModelContext:
+    """A decoding of `variables` variables of very different mean and scale."""
+    random = np.random.default_rng(0)
+    inputs, outputs = decode_specs(
+        steps=steps,
+        channels=channels,
+        features=features,
+        variables=variables,
+        unit="raw",
+        target_unit="m",
+    )
+    shape = (channels, features)
+    statistics = Statistics(random.normal(0, 1, shape), random.uniform(0.5, 2, shape))
+    targets = Statistics(100.0 * np.arange(variables) - 30.0, 10.0 ** np.arange(variables))
+    return ModelContext(
+        "decode",
+        steps,
+        steps,
+        channels,
+        features,
+        inputs,
+        outputs,
+        statistics,
+        variables=variables,
+        target_statistics=targets,
     )
 
 
@@ -59,6 +92,59 @@ def forecast_windows(context: ModelContext, series: np.ndarray, stride: int = 1)
         series={"neural": (series.astype(np.float32),)},
         sessions=np.zeros(len(starts), np.int64),
         starts=starts,
+    )
+
+
+def rows_of(context: ModelContext, rows: int, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random raw rows of every input; half of behaviour is missing."""
+    random = np.random.default_rng(seed)
+    found = {"neural": neural(context, rows, seed)}
+    if context.behavior_dim is not None:
+        behavior = random.normal(size=(rows, context.steps, context.behavior_dim))
+        found["behavior"] = torch.from_numpy(behavior.astype(np.float32))
+        found["behavior_mask"] = torch.from_numpy(random.random((rows, context.steps)) < 0.5)
+    return found
+
+
+def answered_windows(context: ModelContext, rows: int, seed: int = 2) -> Windows:
+    """Windows of classify or decode whose targets follow the neural activity, with noise.
+
+    A class is the strongest of the first channels; variables are sums of channels at the last
+    step, a fifth of them unmeasured (NaN). Missing behaviour is NaN.
+    """
+    random = np.random.default_rng(seed)
+    values = {name: tensor.numpy() for name, tensor in rows_of(context, rows, seed).items()}
+    z = random.normal(size=(rows, context.steps, context.channels))
+    z += 0.7 * random.normal(size=(rows, 1, context.channels))
+    if context.task == "classify":
+        targets = z.mean(axis=1)[:, : context.classes or 0].argmax(axis=1)
+    else:
+        assert context.target_statistics is not None
+        weights = np.random.default_rng(0).normal(size=(context.channels, context.variables or 0))
+        sums = z[:, -1] @ weights / np.sqrt(context.channels)
+        sums = sums + 0.2 * random.normal(size=sums.shape)
+        targets = context.target_statistics.mean + context.target_statistics.std * sums
+        targets = np.where(random.random(sums.shape) < 0.2, np.nan, targets).astype(np.float32)
+    values["neural"] = (z[..., None] * context.statistics.std + context.statistics.mean).astype(
+        np.float32
+    )
+    if "behavior" in values:
+        values["behavior"] = np.where(
+            values["behavior_mask"][..., None], values["behavior"], np.nan
+        )
+    starts = context.steps * np.arange(rows)
+    return Windows(
+        task=context.task,
+        observed=context.steps,
+        inputs=context.inputs,
+        outputs=context.outputs,
+        series={
+            name: (array.reshape(rows * context.steps, *array.shape[2:]),)
+            for name, array in values.items()
+        },
+        sessions=np.zeros(rows, np.int64),
+        starts=starts,
+        targets=targets,
     )
 
 

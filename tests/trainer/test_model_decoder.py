@@ -82,8 +82,8 @@ def test_behaviour_is_normalised_by_its_measured_train_steps():
     module = build(context)
     module.fit_closed_form(train, train)
     measured = behavior[mask].astype(np.float64)
-    np.testing.assert_allclose(module.behavior_mean, measured.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(module.behavior_scale, measured.std(0), rtol=1e-5)
+    np.testing.assert_allclose(module.behavior.mean, measured.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(module.behavior.scale, measured.std(0), rtol=1e-5)
 
 
 def test_a_forecast_task_is_refused():

@@ -8,14 +8,37 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from contexts import classify_context, forecast_context, neural, randomize
+from contexts import (
+    answered_windows,
+    classify_context,
+    decode_context,
+    forecast_context,
+    neural,
+    randomize,
+    rows_of,
+)
 
+from artifact import batching
 from artifact.providers import session_options
 from trainer.graph import to_onnx
 from trainer.models import MODELS, ModelError, build_model
 
 FORECAST = [name for name in MODELS.names() if "forecast" in MODELS.get(name).tasks]
-CLASSIFY = [name for name in MODELS.names() if "classify" in MODELS.get(name).tasks]
+CONTEXTS = {
+    "classify": lambda: classify_context(dim=0),
+    "classify with behavior": classify_context,
+    "classify long": lambda: classify_context(5, 1, steps=301, dim=0),
+    "decode": decode_context,
+    "decode features": lambda: decode_context(4, 3, steps=5, variables=3),
+    "decode one step": lambda: decode_context(3, 1, steps=1, variables=1),
+}
+# Models that answer a window with one row, on every kind of input that they may meet.
+ANSWERS = [
+    pytest.param(name, case, id=f"{name}-{case}")
+    for name in MODELS.names()
+    for case in CONTEXTS
+    if case.split()[0] in MODELS.get(name).tasks
+]
 CHANNELS = (1, 61, 89, 239)
 
 
@@ -54,26 +77,70 @@ def test_torch_and_onnx_answer_n_20_c_in_float32(name, channels):
         np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", CLASSIFY)
-def test_decoders_answer_probabilities_from_torch_and_onnx(name):
+@functools.cache
+def answering(name: str, case: str) -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
+    """A module with random weights and a session of its graph."""
     torch.manual_seed(0)
-    context = classify_context()
+    context = CONTEXTS[case]()
     module = randomize(build_model({"name": name}, context))
-    graph = to_onnx(module, context)
-    session = onnxruntime.InferenceSession(graph, session_options())
+    return module, onnxruntime.InferenceSession(to_onnx(module, context), session_options())
+
+
+@pytest.mark.parametrize(("name", "case"), ANSWERS)
+def test_torch_and_onnx_answer_a_row_for_each_window_in_float32(name, case):
+    module, session = answering(name, case)
+    context = CONTEXTS[case]()
     for batch in (1, 7):
-        random = np.random.default_rng(batch)
-        inputs = {
-            "neural": neural(context, batch).numpy(),
-            "behavior": random.normal(size=(batch, 20, 2)).astype(np.float32),
-            "behavior_mask": random.random((batch, 20)) < 0.5,
-        }
-        expected = run(module, *map(torch.from_numpy, inputs.values()))
-        (answer,) = session.run(None, inputs)
-        assert answer.shape == expected.shape == (batch, 3)
+        inputs = rows_of(context, batch, seed=batch)
+        expected = run(module, *inputs.values())
+        (answer,) = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+        assert answer.shape == expected.shape == (batch, context.outputs[0].shape[1])
         assert answer.dtype == np.float32
-        np.testing.assert_allclose(answer.sum(1), 1, atol=1e-6)
-        np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-6)
+        assert np.isfinite(answer).all()
+        if context.task == "classify":
+            np.testing.assert_allclose(answer.sum(1), 1, atol=1e-6)
+        scale = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize(("name", "case"), ANSWERS)
+def test_a_row_keeps_its_bytes_in_every_batch(name, case):
+    _, session = answering(name, case)
+    rows = {key: value.numpy() for key, value in rows_of(CONTEXTS[case](), 5).items()}
+
+    def answer(arrays):
+        return dict(zip(("answer",), session.run(None, dict(arrays)), strict=True))
+
+    assert batching.probe(answer, rows).sizes == batching.BATCH_SIZES
+
+
+@pytest.mark.parametrize(("name", "case"), ANSWERS)
+def test_closed_forms_repeat_and_weights_rebuild_the_module(name, case):
+    context = CONTEXTS[case]()
+    parts = answered_windows(context, 90), answered_windows(context, 40, seed=3)
+    inputs = rows_of(context, 6)
+    answers = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        module = build_model({"name": name}, context)
+        module.fit_closed_form(*parts)
+        answers.append(run(module, *inputs.values()).tobytes())
+    torch.manual_seed(2)
+    again = build_model({"name": name}, context)
+    again.load_state_dict(module.state_dict())
+    answers.append(run(again, *inputs.values()).tobytes())
+    assert len(set(answers)) == 1
+
+
+@pytest.mark.parametrize(("name", "case"), ANSWERS)
+def test_dead_channels_and_constant_targets_leave_every_answer_finite(name, case):
+    context = CONTEXTS[case]()
+    context.statistics.std[1] = 0.0
+    if context.target_statistics is not None:
+        context.target_statistics.std[0] = 0.0
+    module = build_model({"name": name}, context)
+    module.fit_closed_form(answered_windows(context, 60), answered_windows(context, 30, seed=3))
+    assert np.isfinite(run(module, *rows_of(context, 3).values())).all()
 
 
 @pytest.mark.parametrize("name", MODELS.names())
@@ -138,5 +205,7 @@ def test_a_dead_channel_leaves_every_answer_finite(name):
 
 @pytest.mark.parametrize("name", FORECAST)
 def test_a_model_of_another_task_is_refused_naming_the_ones_that_fit(name):
-    with pytest.raises(ModelError, match=rf"'{name}' does not do .*'classify'; valid: decoder"):
+    with pytest.raises(
+        ModelError, match=rf"'{name}' does not do .*'classify'; valid: decoder, linear"
+    ):
         build_model({"name": name}, classify_context())

@@ -1,87 +1,85 @@
-"""Which class a trial belongs to, from neural activity and behaviour."""
+"""Which class a window belongs to, or which behaviour goes with it: a small network."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
+from trainer.models.behavior import Behavior
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
 
 @MODELS.register("decoder")
 class Decoder(nn.Module):
-    """Class probabilities from pooled neural features and behaviour, parts of which may be missing.
+    """Class probabilities or behaviour from neural activity, and from behaviour where it is given.
 
-    hidden_size: width of the representation of a step.
-    dropout: of the pooled representation.
+    hidden_size: spatial filters, and width of the representation of a stretch of time.
+    tokens: stretches of equal length into which a window is cut, at most; short windows have one
+        for each step. A remainder leaves out the oldest steps.
+    dropout: of the representation.
     """
 
-    tasks = frozenset({"classify"})
+    tasks = frozenset({"classify", "decode"})
     dynamic_channel = False
-
-    behavior_mean: Tensor
-    behavior_scale: Tensor
 
     def __init__(
         self,
         context: ModelContext,
         *,
         hidden_size: Annotated[int, Field(ge=1)] = 32,
+        tokens: Annotated[int, Field(ge=1)] = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     ) -> None:
         super().__init__()
-        if context.classes is None or context.behavior_dim is None:
-            raise ValueError("decoder: the data set names neither classes nor behavior dimensions")
+        self.classifies = context.task == "classify"
         self.standardize = Standardize(context.statistics.mean, context.statistics.std)
-        self.register_buffer("behavior_mean", torch.zeros(context.behavior_dim))
-        self.register_buffer("behavior_scale", torch.ones(context.behavior_dim))
-        columns = context.channels * context.features + context.behavior_dim + 1
+        self.length = -(-context.steps // tokens)
+        self.tokens = context.steps // self.length
+        columns = context.channels * context.features
+        if context.behavior_dim is not None:
+            self.behavior = Behavior(context.behavior_dim)
+            columns += self.behavior.columns
         self.encode = nn.Linear(columns, hidden_size)
-        # Learned weights of the steps, an average at first. A product with a constant gives a row
-        # the same bits in any batch; a mean over the middle axis does not.
-        self.steps = nn.Parameter(torch.full((1, context.steps), 1 / context.steps))
+        self.merge = nn.Linear(self.length * hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.readout = nn.Linear(hidden_size, context.classes)
+        outputs = context.classes if self.classifies else context.variables
+        assert outputs is not None
+        self.readout = nn.Linear(self.tokens * hidden_size, outputs)
+        if not self.classifies:
+            assert context.target_statistics is not None
+            target = context.target_statistics
+            self.target = Standardize(target.mean, target.std)
+            # Training starts at the train mean.
+            nn.init.zeros_(self.readout.weight)
+            nn.init.zeros_(self.readout.bias)
 
-    def forward(self, neural: Tensor, behavior: Tensor, behavior_mask: Tensor) -> Tensor:
-        """Class probabilities.
+    def forward(
+        self, neural: Tensor, behavior: Tensor | None = None, behavior_mask: Tensor | None = None
+    ) -> Tensor:
+        """Class probabilities (batch, class), rows sum to 1, or behaviour (batch, variable) raw.
 
-        neural: (batch, time, channel, feature) raw; behavior: (batch, time, dim) raw;
-        behavior_mask: (batch, time) bool, True where behaviour was measured. Where it is False
-        the value is not used, NaN included. Returns (batch, class), rows sum to 1.
+        neural: (batch, time, channel, feature) raw; where the data have them also behavior
+        (batch, time, dim) raw and behavior_mask (batch, time) bool, see `Behavior`.
         """
-        # 1. neural columns: (batch, time, channel * feature)
+        # 1. columns of every step: (batch, time, column)
         columns = self.standardize(neural).flatten(2)
-        # 2. behaviour, its train mean where missing: (batch, time, dim)
-        present = behavior_mask.unsqueeze(-1)
-        z = (behavior - self.behavior_mean) / self.behavior_scale
-        z = torch.where(present, z, torch.zeros_like(z))
-        # 3. every step: (batch, time, hidden_size)
-        steps = torch.cat([columns, z, present.to(z.dtype)], dim=-1)
-        steps = nn.functional.gelu(self.encode(steps))
-        # 4. pooled over time: (batch, hidden_size)
-        pooled = torch.matmul(self.steps, steps).squeeze(1)
-        # 5. (batch, class)
-        return torch.softmax(self.readout(self.dropout(pooled)), dim=-1)
+        if behavior is not None:
+            columns = torch.cat([columns, self.behavior(behavior, behavior_mask)], dim=-1)
+        # 2. spatial filters: (batch, time, hidden_size)
+        steps = self.encode(columns[:, columns.shape[1] - self.tokens * self.length :])
+        # 3. stretches of time: (batch, token, hidden_size)
+        tokens = steps.reshape(-1, self.tokens, self.length * steps.shape[2])
+        tokens = nn.functional.gelu(self.merge(tokens))
+        # 4. (batch, class or variable)
+        answer = self.readout(self.dropout(tokens.flatten(1)))
+        return torch.softmax(answer, dim=-1) if self.classifies else self.target.invert(answer)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
-        """Fill the mean and scale of behaviour from the train part's measured steps."""
-        count, total, squares = 0, 0.0, 0.0
-        for rows in train.chunks():
-            inputs = train.batch(rows).inputs
-            values = inputs["behavior"][inputs["behavior_mask"]].astype(np.float64)
-            count += len(values)
-            total = total + values.sum(axis=0)
-            squares = squares + (values**2).sum(axis=0)
-        if count == 0:
-            return
-        mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-        self.behavior_mean.copy_(torch.as_tensor(mean))
-        self.behavior_scale.copy_(torch.as_tensor(np.where(std > 0, std, 1.0)))
+        """Fill the mean and scale of behaviour from the train part, where it is an input."""
+        if hasattr(self, "behavior"):
+            self.behavior.fit(train)

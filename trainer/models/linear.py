@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -10,14 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
-from trainer.models.ridge import lagged, solve, with_ones
+from trainer.models.ridge import Moments, best, lagged, with_ones
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
 AR_PENALTIES = (0.1, 1.0, 10.0, 100.0)
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0)
-# A short validation part hardly tells neighbouring penalties apart; the larger one is safer.
-TOLERANCE = 0.005
 
 
 @MODELS.register("linear")
@@ -78,15 +75,15 @@ class Linear(nn.Module):
         choosing = len(self.ar_penalties) > 1 or len(self.penalties) > 1
         check = self._moments(validation) if choosing else fit
         # 1. one AR shared by the channels
-        ar = _best(_pool(fit, self.channels), _pool(check, self.channels), self.ar_penalties)
+        ar = best(_pool(fit, self.channels), _pool(check, self.channels), self.ar_penalties)
         full = _spread(ar, self.channels)
         # 2. all channels' lags for what AR leaves: y - x ar
-        rest = _best(fit.less(full), check.less(full), self.penalties)
+        rest = best(fit.less(full), check.less(full), self.penalties)
         weights = (full + rest).to(torch.float32)
         self.weight.copy_(weights[:-1])
         self.bias.copy_(weights[-1])
 
-    def _moments(self, windows: Windows) -> _Moments:
+    def _moments(self, windows: Windows) -> Moments:
         columns, targets = self.channels * self.observed + 1, self.channels * self.horizon
         gram = torch.zeros(columns, columns, dtype=torch.float64)
         cross = torch.zeros(columns, targets, dtype=torch.float64)
@@ -96,37 +93,10 @@ class Linear(nn.Module):
             gram += design.T @ design
             cross += design.T @ future.reshape(future.shape[0], -1)
             squares += float(future.square().sum())
-        return _Moments(gram, cross, squares)
+        return Moments(gram, cross, squares)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Sums over windows: gram x'x (column, column), cross x'y (column, target), squares |y|^2."""
-
-    gram: Tensor
-    cross: Tensor
-    squares: float
-
-    def less(self, weights: Tensor) -> _Moments:
-        """Moments of the targets minus x @ weights."""
-        return _Moments(self.gram, self.cross - self.gram @ weights, self.error(weights))
-
-    def error(self, weights: Tensor) -> float:
-        """Squared error |y - x @ weights|^2."""
-        change = (weights * (self.gram @ weights - 2.0 * self.cross)).sum()
-        return self.squares + float(change)
-
-
-def _best(fit: _Moments, check: _Moments, penalties: tuple[float, ...]) -> Tensor:
-    candidates = [solve(fit.gram, fit.cross, penalty) for penalty in sorted(penalties)]
-    if len(candidates) == 1:
-        return candidates[0]
-    errors = [check.error(candidate) for candidate in candidates]
-    bound = min(errors) * (1.0 + TOLERANCE)
-    return [c for c, error in zip(candidates, errors, strict=True) if error <= bound][-1]
-
-
-def _pool(moments: _Moments, channels: int) -> _Moments:
+def _pool(moments: Moments, channels: int) -> Moments:
     """Moments of one regression with every channel's windows as its rows."""
     lags = (moments.gram.shape[0] - 1) // channels
     horizon = moments.cross.shape[1] // channels
@@ -140,7 +110,7 @@ def _pool(moments: _Moments, channels: int) -> _Moments:
     pairs = moments.cross[:-1].reshape(channels, lags, channels, horizon)
     cross[:-1] = pairs.diagonal(dim1=0, dim2=2).sum(-1)
     cross[-1] = moments.cross[-1].reshape(channels, horizon).sum(0)
-    return _Moments(gram, cross, moments.squares)
+    return Moments(gram, cross, moments.squares)
 
 
 def _spread(ar: Tensor, channels: int) -> Tensor:

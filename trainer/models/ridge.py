@@ -6,12 +6,34 @@ torch does the algebra, because its thread count, and with it the bytes, is fixe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.data.windows import Windows
+
+# A short validation part hardly tells neighbouring penalties apart; the larger one is safer.
+TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over windows: gram x'x (column, column), cross x'y (column, target), squares |y|^2."""
+
+    gram: Tensor
+    cross: Tensor
+    squares: float
+
+    def less(self, weights: Tensor) -> Moments:
+        """Moments of the targets minus x @ weights."""
+        return Moments(self.gram, self.cross - self.gram @ weights, self.error(weights))
+
+    def error(self, weights: Tensor) -> float:
+        """Squared error |y - x @ weights|^2."""
+        change = (weights * (self.gram @ weights - 2.0 * self.cross)).sum()
+        return self.squares + float(change)
 
 
 def lagged(
@@ -45,3 +67,13 @@ def solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
 def with_ones(design: Tensor) -> Tensor:
     """design (row, column) -> (row, column + 1): the intercept's column of ones comes last."""
     return torch.cat([design, design.new_ones(design.shape[0], 1)], dim=1)
+
+
+def best(fit: Moments, check: Moments, penalties: tuple[float, ...]) -> Tensor:
+    """Weights of the largest penalty whose error on `check` is within 0.5 % of the smallest."""
+    candidates = [solve(fit.gram, fit.cross, penalty) for penalty in sorted(penalties)]
+    if len(candidates) == 1:
+        return candidates[0]
+    errors = [check.error(candidate) for candidate in candidates]
+    bound = min(errors) * (1.0 + TOLERANCE)
+    return [c for c, error in zip(candidates, errors, strict=True) if error <= bound][-1]

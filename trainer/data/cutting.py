@@ -46,10 +46,10 @@ def cut_forecast(
     """
     if not 1 <= observed < window:
         raise DataError(f"observed: is {observed}; must be 1 to {window - 1}, below window")
-    sessions = _session_names(recordings)
+    sessions = session_names(recordings)
     first = recordings[0].neural
     for recording in recordings[1:]:
-        _check_alike(recordings[0], recording)
+        check_alike(recordings[0], recording)
     unit = common_unit(first.channels)
     inputs, outputs = forecast_specs(
         steps=window, channels=len(first.channels), features=len(first.features), unit=unit
@@ -129,7 +129,8 @@ def common_unit(channels: Sequence[Channel]) -> str:
     return units.pop() if len(units) == 1 and "" not in units else "raw"
 
 
-def _session_names(recordings: Sequence[Recording]) -> list[str]:
+def session_names(recordings: Sequence[Recording]) -> list[str]:
+    """Names of the sessions, in order; raises DataError where two are called alike."""
     names = [recording.session for recording in recordings]
     for name in names:
         if names.count(name) > 1:
@@ -137,20 +138,30 @@ def _session_names(recordings: Sequence[Recording]) -> list[str]:
     return names
 
 
-def _check_alike(first: Recording, other: Recording) -> None:
+def check_alike(first: Recording, other: Recording) -> None:
+    """Raise DataError, naming file and channels, unless both have the same channels and rate."""
     where = f"session {other.session!r}"
+    if other.source not in ("", other.session):
+        where += f" ({other.source})"
     expected, found = first.neural, other.neural
+    hint = "choose those that all have with the preparation step {step: select}"
     if len(expected.channels) != len(found.channels) or expected.features != found.features:
+        missing = [name for name in expected.names if name not in found.names]
+        extra = [name for name in found.names if name not in expected.names]
+        lists = [("lacks", missing), ("has besides", extra)]
+        told = "; ".join(f"it {what} {', '.join(names)}" for what, names in lists if names)
         raise DataError(
             f"{where}: {len(found.channels)} channels × {len(found.features)} features, "
-            f"{len(expected.channels)} × {len(expected.features)} expected"
+            f"{len(expected.channels)} × {len(expected.features)} expected as in session "
+            f"{first.session!r}" + (f": {told}; {hint}" if told else "")
         )
     for what in ("unit", "name"):
-        if [getattr(c, what) for c in expected.channels] != [
-            getattr(c, what) for c in found.channels
-        ]:
-            raise DataError(
-                f"{where}: its channels' {what}s differ from those of session {first.session!r}"
-            )
+        for one, same in zip(expected.channels, found.channels, strict=True):
+            if getattr(one, what) != getattr(same, what):
+                raise DataError(
+                    f"{where}: its channels' {what}s differ from those of session "
+                    f"{first.session!r}: {same.name} in {same.unit or 'no stated unit'} instead of "
+                    f"{one.name} in {one.unit or 'no stated unit'}"
+                )
     if first.neural.rate != other.neural.rate:
         raise DataError(f"{where}: rate {other.neural.rate} Hz, expected {first.neural.rate} Hz")

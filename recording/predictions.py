@@ -83,7 +83,7 @@ def default_stride(plan: Plan) -> int:
 
 
 def stretches(plan: Plan, chosen: Chosen, recording: Recording) -> list[tuple[float, float]]:
-    """Seconds from and to in which windows are wanted; raises RecordingError without a test part."""
+    """Seconds in which windows are wanted; raises RecordingError where there is no test part."""
     first = -np.inf if chosen.start is None else chosen.start
     last = np.inf if chosen.stop is None else chosen.stop
     if chosen.part is None:

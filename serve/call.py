@@ -1,6 +1,7 @@
-"""`axonnx call`: send a file of arrays to a service, show and keep what it answers.
+"""`axonnx call`: send arrays or a recording to a service, show and keep what it answers.
 
-Works with the extra `client` alone: no ONNX Runtime, no server framework.
+Works with the extra `client` alone: no ONNX Runtime, no server framework. A recording is read and
+prepared here, as the model's manifest says, which needs the extra `recordings`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class UsageError(Exception):
 def main(argv: list[str]) -> int:
     """Run the command; 0 answered, 1 refused or unreachable, 2 wrong arguments or files."""
     options = _parser().parse_args(argv[1:])
+    if options.recording or options.file.suffix not in (".npy", ".npz"):
+        return _recording(options)
     try:
         if options.output is not None and options.output.suffix not in (".npy", ".npz"):
             raise UsageError(f"--output {options.output}: must end in .npy or .npz")
@@ -131,7 +134,7 @@ def table(report: Mapping[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "axonnx call",
-        description="Send arrays to a service and show what it answers.",
+        description="Send arrays, or a recording, to a service and show what it answers.",
         epilog=f"A key that the service asks for is read from the variable {KEY_VARIABLE}. "
         "example: axonnx call http://127.0.0.1:8000 windows.npy --output forecast.npy",
     )
@@ -140,11 +143,28 @@ def _parser() -> argparse.ArgumentParser:
         "file",
         metavar="FILE",
         type=Path,
-        help=".npy for the only input, or .npz with one array per input",
+        help="a recording; or windows: .npy for the only input, .npz with one array per input",
     )
     parser.add_argument("--model", help="name of the model (default: the only one)")
     parser.add_argument("--version", help="its version (default: the newest)")
-    parser.add_argument("--output", type=Path, help=".npy for the only output, or .npz")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=".npy for the only output, or .npz; of a recording .csv, .npz, "
+        ".parquet (default: <file>.predictions.csv)",
+    )
+    parser.add_argument(
+        "--recording", action="store_true", help="FILE is a recording, though an .npy or .npz"
+    )
+    parser.add_argument("--part", choices=("test",), help="of a recording: what was held out")
+    parser.add_argument(
+        "--from", dest="start", type=float, metavar="SECONDS", help="from this time"
+    )
+    parser.add_argument("--to", dest="stop", type=float, metavar="SECONDS", help="up to this time")
+    parser.add_argument("--format", help="of a recording (default: found by its content)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the format"
+    )
     parser.add_argument(
         "--timeout",
         type=float,
@@ -161,6 +181,21 @@ def _client(options: argparse.Namespace) -> Client:
         return Client(options.url, api_key=key, timeout=options.timeout)
     except ValueError as error:
         raise UsageError(str(error).replace("api_key", KEY_VARIABLE)) from None
+
+
+def _recording(options: argparse.Namespace) -> int:
+    """Read, prepare and cut a recording here, and have its windows answered there."""
+    from serve.call_recording import call
+
+    if options.version is not None:
+        return _fail("--version: a recording is answered by the newest version of a model", 2)
+    try:
+        with _client(options) as client:
+            return call(client, options)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except ServiceError as error:
+        return _fail(str(error), 1)
 
 
 def _ask(

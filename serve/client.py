@@ -32,6 +32,7 @@ from serve.client_calls import (
     Attempts,
     Verify,
     control_path,
+    description_path,
     make_target,
     merge,
     model_path,
@@ -161,6 +162,12 @@ class Client:
         """Name, versions, inputs and outputs of a model, as the V2 protocol has them."""
         attempts = self._target.attempts()
         path = model_path(self._name(model, attempts), version)
+        return read_object(self._send("GET", path, attempts).content)
+
+    def describe(self, model: str | None = None) -> dict[str, Any]:
+        """Artifact id, manifest and more of a model's newest version (None: the only one)."""
+        attempts = self._target.attempts()
+        path = description_path(self._name(model, attempts))
         return read_object(self._send("GET", path, attempts).content)
 
     def load(self, model: str, *, timeout: float | None = None) -> None:
@@ -294,6 +301,12 @@ class AsyncClient:
         """As `Client.metadata`."""
         attempts = self._target.attempts()
         path = model_path(await self._name(model, attempts), version)
+        return read_object((await self._send("GET", path, attempts)).content)
+
+    async def describe(self, model: str | None = None) -> dict[str, Any]:
+        """As `Client.describe`."""
+        attempts = self._target.attempts()
+        path = description_path(await self._name(model, attempts))
         return read_object((await self._send("GET", path, attempts)).content)
 
     async def load(self, model: str, *, timeout: float | None = None) -> None:

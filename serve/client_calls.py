@@ -189,6 +189,11 @@ def model_path(model: str, version: str | int | None = None, word: str = "") -> 
     return f"{path}/{word}" if word else path
 
 
+def description_path(model: str) -> str:
+    """The path of what a model says of itself, its manifest included."""
+    return f"/models/{quote(model, safe='')}"
+
+
 def control_path(model: str, word: str) -> str:
     """The path that loads or unloads a model."""
     return f"/v2/repository/models/{quote(model, safe='')}/{word}"

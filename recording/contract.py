@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -73,7 +74,7 @@ class Series:
         if (shape[2] if len(shape) == 3 else 1) != len(self.features):
             raise RecordingError(f"features {self.features} for values of shape {tuple(shape)}")
         names = self.names
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise RecordingError(f"two channels are called {twice[0]!r}; names must differ")
         if not self.pieces:
             object.__setattr__(self, "pieces", (Piece(0.0, 0, shape[0]),))

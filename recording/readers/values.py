@@ -1,4 +1,4 @@
-"""Values of a file: gathered as they are parsed, and checked as they are read."""
+"""Values of a file: gathered as they are parsed, checked and scaled as they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import IO
 import numpy as np
 
 from recording.errors import RecordingError
-from recording.signals import MEMORY_BYTES, FileArray, Signal
+from recording.readers.measures import microvolts
+from recording.signals import MEMORY_BYTES, FileArray, Pointwise, Signal
+
+_ELECTRIC = ("eeg", "ecog", "seeg", "lfp", "eog", "emg", "ecg")
+_LONGEST_UNIT = 40
 
 
 class Spool:
@@ -113,3 +117,40 @@ def checked_blocks(checked: Checked, produce: Iterable[np.ndarray]) -> Iterator[
         checked.check(block, first)
         first += len(block)
         yield block
+
+
+def stated_unit(unit: str, type: str, *, stream: str = "") -> tuple[str, float]:
+    """The unit to give values in and the factor to it: µV for electric potentials, else as stated.
+
+    Raises RecordingError for a unit that an electrode's channel cannot have.
+    """
+    factor = microvolts(unit)
+    if factor is not None:
+        return "µV", factor
+    unit = unit.strip()
+    if unit and type in _ELECTRIC:
+        raise RecordingError(
+            f"unit {unit!r} is not known for {type}; must be V, mV, µV or nV, or left out where "
+            "the numbers have none",
+            stream=stream,
+        )
+    if len(unit) > _LONGEST_UNIT or not unit.isprintable():
+        raise RecordingError(f"unit {unit[:20]!r}… is no unit", stream=stream)
+    return unit, 1.0
+
+
+def scaled(values: Signal, factors: Sequence[float]) -> Signal:
+    """Values (time, channel) times one factor per channel, as float32; as they are where all are 1.
+
+    Whole numbers of 16 bits and float32 are multiplied in float32, longer numbers in float64.
+    """
+    if all(factor == 1 for factor in factors):
+        return values
+    short = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    kind = np.float32 if short else np.float64
+    gain = np.array(factors, kind)
+
+    def scale(block: np.ndarray) -> np.ndarray:
+        return np.asarray(block * gain, np.float32)
+
+    return Pointwise(values, scale, values.shape[1:])

@@ -22,6 +22,7 @@ from serve.health import add_health
 from serve.metrics import add_metrics
 from serve.negotiation import JSON, NPY, answer_form, body_form
 from serve.page import add_page
+from serve.recordings import add_recordings
 from serve.repository import Served
 from serve.schemas import (
     PREDICT_EXTRA,
@@ -50,6 +51,7 @@ def create_app(service: Service) -> ASGIApp:
         api.add_exception_handler(kind, _respond)
     add_health(api, service)
     _add_routes(api, service)
+    add_recordings(api, service)
     add_metrics(api, service)
     infer = add_v2(api, service)
     if service.settings.page:

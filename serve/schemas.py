@@ -117,6 +117,23 @@ PREDICT_EXTRA: dict[str, Any] = {
 }
 
 
+class Table(Body):
+    """Predictions of a recording: one row per time stamp."""
+
+    model: str
+    artifact: str
+    columns: dict[str, list[Any]]
+
+
+RECORDING_EXTRA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": BINARY},
+        "description": "the file, in a format that lies in one file",
+    }
+}
+
+
 def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: the body of a 200, and the errors it may give."""
     responses: dict[int | str, dict[str, Any]] = {
@@ -131,6 +148,13 @@ def predict_answers() -> dict[int | str, dict[str, Any]]:
     """The same for a prediction, whose answer may be binary."""
     responses = answers(Prediction, 400, 404, 406, 408, 413, 415, 503, 504)
     responses[200]["content"] = {NPY: BINARY, NPZ: BINARY}
+    return responses
+
+
+def recording_answers() -> dict[int | str, dict[str, Any]]:
+    """The same for a recording, whose answer is a table."""
+    responses = answers(Table, 400, 404, 408, 413, 415, 501, 503, 504)
+    responses[200]["content"] = {"text/csv": {"schema": {"type": "string"}}}
     return responses
 
 

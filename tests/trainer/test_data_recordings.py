@@ -228,7 +228,7 @@ def test_the_fingerprint_is_of_contents_and_settings():
 
 def test_a_missing_sample_in_a_window_is_an_error_that_names_it():
     with pytest.raises(
-        RecordingError, match="one.tiny: neural channel c2: at 5.5 s: .*split_missing"
+        RecordingError, match=r"one\.tiny: neural channel c2: at 5\.5 s: .*split_missing"
     ):
         build(changed(made(), 55, 2, np.nan))
     with pytest.raises(RecordingError, match="infinite"):
@@ -249,7 +249,7 @@ def test_sessions_that_a_step_makes_alike():
     ones = [made("a"), made("b", channels=5, names=["extra", "c0", "c1", "c2", "c3"])]
     data = build(ones, preparation=SELECT)
     assert data.plan.graph_steps == 0
-    with pytest.raises(DataError, match="'b' \\(b.tiny\\).*has besides extra.*step: select"):
+    with pytest.raises(DataError, match=r"'b' \(b\.tiny\).*has besides extra.*step: select"):
         build(ones)
 
 

@@ -101,7 +101,8 @@ def parts_of(recordings: Sequence[Recording], rule: Rule) -> Parts:
     """The blocks of each part under a completed rule; raises SplitError, DataError."""
     assert rule.window is not None
     blocks = [block for recording in recordings for block in blocks_of(recording, rule)]
-    return split_blocks(blocks, rule.split, window=rule.window)
+    rate = recordings[0].neural.rate
+    return split_blocks(blocks, rule.split, window=rule.window, rate=rate)
 
 
 def train_ranges(recordings: Sequence[Recording], rule: Rule) -> list[Ranges]:

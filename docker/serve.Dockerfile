@@ -37,6 +37,7 @@ RUN set -eu; \
     if [ -n "$ONNXRUNTIME_VERSION" ]; then $install --no-deps -r "$exact"; fi
 COPY axonnx.py /opt/axonnx/
 COPY artifact/ /opt/axonnx/artifact/
+COPY recording/ /opt/axonnx/recording/
 COPY serve/ /opt/axonnx/serve/
 # The root file system is read-only later, so the bytecode is made now; the source decides, not its date.
 RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib /opt/axonnx

@@ -17,6 +17,7 @@ RUN python -m venv --without-pip /opt/venv \
         install --no-compile --require-hashes --only-binary=:all: -r requirements/trainer.txt
 COPY axonnx.py /opt/axonnx/
 COPY artifact/ /opt/axonnx/artifact/
+COPY recording/ /opt/axonnx/recording/
 COPY trainer/ /opt/axonnx/trainer/
 RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/axonnx
 

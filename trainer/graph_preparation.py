@@ -68,7 +68,8 @@ class _Clip(nn.Module):
         self.register_buffer("high", _float(operation.high))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(x, self.low), self.high)
+        x = torch.where(x < self.low, self.low, x)
+        return torch.where(x > self.high, self.high, x)
 
 
 class _Project(nn.Module):

@@ -30,7 +30,10 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """min(max(x, low), high), both (channel, 1) float32."""
+    """x, but low where x < low and then high where x > high, both (channel, 1) float32.
+
+    Comparisons, not minimum and maximum: libraries differ in what those make of -0 and NaN.
+    """
 
     low: np.ndarray
     high: np.ndarray
@@ -55,7 +58,8 @@ def evaluate(operations: Iterable[Operation], values: np.ndarray) -> np.ndarray:
             case Scale(offset, factor):
                 values = (values - offset) * factor
             case Clip(low, high):
-                values = np.minimum(np.maximum(values, low), high)
+                values = np.where(values < low, low, values)
+                values = np.where(values > high, high, values)
             case Project(matrix):
                 values = np.swapaxes(np.swapaxes(values, -1, -2) @ matrix, -1, -2)
     return values

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from recording.contract import Channel, Recording, Series
 from recording.errors import RecordingError
@@ -28,6 +36,15 @@ class Step(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     step: str
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes `yes` for 1; a setting that is a number does not."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError(f"is {str(value).lower()}; must be no truth value")
+        return value
 
     @property
     def fitted(self) -> bool:
@@ -139,10 +156,10 @@ def _parse(index: int, value: Any) -> Step:
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(map(str, details["loc"]))
+        problem = details["msg"].removeprefix("Value error, ")
         valid = ", ".join(field for field in STEPS[name].model_fields if field != "step")
-        raise ValueError(
-            f"[{index}] ({name}): {key}: {details['msg']}; settings: {valid}"
-        ) from None
+        where = f"[{index}] ({name}): {key}: " if key else f"[{index}] ({name}): "
+        raise ValueError(f"{where}{problem}; settings: {valid or 'none'}") from None
 
 
 def _names() -> str:

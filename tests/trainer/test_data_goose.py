@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recording.preparation.spectra import band_power
 from trainer.data import DataError, load_dataset
-from trainer.data.bands import band_power
 from trainer.data.uecog_goose import CLIP, goose_features, read_clip
 
 EDGES = (0.5, 4, 8, 12, 20, 35, 55, 80, 115)

@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from trainer.data.bands import band_power
+from recording.errors import RecordingError
+from recording.preparation.spectra import band_power
 from trainer.data.cutting import Stride, cut_forecast, session
 from trainer.data.errors import DataError
 from trainer.data.files import check_finite
@@ -102,12 +103,15 @@ def goose_features(
     power_floor: float,
 ) -> np.ndarray:
     """Raw potential and band power, causal: (time, channel) → (time, channel, 1 + band) float32."""
-    power = band_power(
-        raw,
-        rate=RATE,
-        edges=band_edges,
-        smoothing=smoothing,
-        order=filter_order,
-        floor=power_floor,
-    )
+    try:
+        power = band_power(
+            raw,
+            rate=RATE,
+            edges=band_edges,
+            smoothing=smoothing,
+            order=filter_order,
+            floor=power_floor,
+        )
+    except RecordingError as error:
+        raise DataError(f"band_{error}") from None
     return np.concatenate([raw[:, :, np.newaxis], power], axis=2)

@@ -23,11 +23,9 @@ class Spool:
     A context manager. The file has no name any more and goes with the signal; `memory` in bytes.
     """
 
-    def __init__(
-        self, columns: int, dtype: np.dtype | type = np.float32, *, memory: int = MEMORY_BYTES
-    ) -> None:
-        self.columns, self.dtype, self.memory = columns, np.dtype(dtype), memory
-        self.rows = 0
+    def __init__(self, dtype: np.dtype | type = np.float32, *, memory: int = MEMORY_BYTES) -> None:
+        self.dtype, self.memory = np.dtype(dtype), memory
+        self.rows = self.columns = 0
         self._blocks: list[np.ndarray] = []
         self._file: IO[bytes] | None = None
 
@@ -39,9 +37,10 @@ class Spool:
             self._file.close()
 
     def add(self, block: np.ndarray) -> None:
-        """Append rows (row, column)."""
+        """Append rows (row, column), as many columns each time."""
         block = np.ascontiguousarray(block, self.dtype)
-        assert block.shape[1:] == (self.columns,)
+        assert self.rows == 0 or block.shape[1] == self.columns
+        self.columns = block.shape[1]
         self.rows += len(block)
         self._blocks.append(block)
         if self._file is None and self.rows * self.columns * self.dtype.itemsize > self.memory:

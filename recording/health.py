@@ -188,8 +188,11 @@ def _events(name: str, events: Events) -> StreamHealth:
 def _marked(stream: StreamHealth, findings: list[Finding]) -> StreamHealth:
     """The stream with every channel marked by the kinds of the warnings that name it."""
     marks: dict[str, list[str]] = {}
+    # What is true of most channels says nothing about one of them.
+    most = max(2, len(stream.channels) // 2)
     for finding in findings:
-        if finding.stream in (stream.name, "") and finding.level == "warning":
+        named = len(finding.channels)
+        if finding.stream in (stream.name, "") and finding.level == "warning" and named <= most:
             for channel in finding.channels:
                 marks.setdefault(channel, []).append(finding.kind)
     channels = tuple(

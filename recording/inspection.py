@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from recording.progress import progress
 from recording.signals import settle
 
 DONE, UNREADABLE = 0, 2
+Add = Callable[[str, int | None], Callable[[int], None]]
 
 
 def run(argv: list[str]) -> int:
@@ -85,7 +86,7 @@ def _inspect(path: Path, options: dict[str, object], chosen: argparse.Namespace)
     return None
 
 
-def _examine(recording: Recording, add, *, full: bool) -> Health:  # type: ignore[no-untyped-def]
+def _examine(recording: Recording, add: Add, *, full: bool) -> Health:
     """Examine with a bar whose length is known at the first block."""
     advance, done = None, 0
 

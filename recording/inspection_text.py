@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,26 +78,35 @@ def _streams(streams: Sequence[StreamHealth]) -> Table:
 
 def _channels(stream: StreamHealth) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"{escape(stream.name)}: {_types(stream.channels)}"
-    for name in ("channel", "type", "unit"):
-        table.add_column(name, overflow="fold")
+    types = {channel.type for channel in stream.channels}
+    units = {channel.unit for channel in stream.channels}
+    shown = _shown(stream.channels)
+    marked = any(channel.marks for channel in shown)
+    # What all channels share is said once: 80 columns are few.
+    common = f", {units.pop() or 'no unit stated'}" if len(units) == 1 else ""
+    table.title = f"{escape(stream.name)}: {_types(stream.channels)}{escape(common)}"
+    table.add_column("channel", overflow="fold", min_width=min(24, max(map(_width, shown))))
+    for name in (["type"] if len(types) > 1 else []) + (["unit"] if not common else []):
+        table.add_column(name, no_wrap=True)
     for name in ("least", "greatest", "mean", "std"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("findings", overflow="fold")
-    shown = _shown(stream.channels)
+    if marked:
+        table.add_column("findings", overflow="fold")
     for channel in shown:
-        table.add_row(
-            escape(channel.name),
-            channel.type,
-            escape(channel.unit),
-            *(_short(v) for v in (channel.minimum, channel.maximum, channel.mean, channel.std)),
-            ", ".join(channel.marks),
-            style="yellow" if channel.marks else "",
-        )
+        cells = [escape(channel.name)]
+        cells += [channel.type] if len(types) > 1 else []
+        cells += [escape(channel.unit) or "–"] if not common else []
+        cells += map(_short, (channel.minimum, channel.maximum, channel.mean, channel.std))
+        cells += [", ".join(channel.marks)] if marked else []
+        table.add_row(*cells, style="yellow" if channel.marks else "")
     if len(shown) < len(stream.channels):
         table.caption = f"{len(stream.channels) - len(shown)} more channels: --json has all"
         table.caption_justify = "left"
     return table
+
+
+def _width(channel: ChannelHealth) -> int:
+    return max(7, len(channel.name))
 
 
 def _shown(channels: Sequence[ChannelHealth]) -> list[ChannelHealth]:
@@ -179,13 +188,3 @@ def _duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.4g} min"
     return f"{seconds / 3600:.4g} h"
-
-
-def lines(health: Health, commands: Sequence[str] = (), width: int = 80) -> Iterator[str]:
-    """What `show` prints, as plain lines."""
-    import io
-
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    show(health, commands, None, console)
-    assert isinstance(console.file, io.StringIO)
-    yield from console.file.getvalue().splitlines()

@@ -43,10 +43,10 @@ def draw(recording: Recording, health: Health, destination: Path) -> Path:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11.0, 0.5 + sum(heights)), layout="constrained")
         # Each row lays out its own panels, so that a colour bar in one moves nothing in another.
-        strips = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=heights))
+        strips = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
         for strip, (_, panels) in zip(strips, rows, strict=True):
             widths = [width for width, _ in panels]
-            axes = np.atleast_1d(strip.subplots(1, len(panels), width_ratios=widths))
+            axes = strip.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0]
             for one, (_, drawing) in zip(axes, panels, strict=True):
                 drawing(one)
         figure.suptitle(_title(health), x=0.01, ha="left", fontsize=12)
@@ -152,8 +152,8 @@ def _choose(channels: tuple[ChannelHealth, ...]) -> list[int]:
     bad = bad if len(bad) <= 3 else []
     rest = [index for index in range(len(channels)) if index not in bad]
     count = min(len(rest), TRACES - len(bad))
-    spread = np.linspace(0, len(rest) - 1, count).round().astype(int) if count else []
-    return sorted(bad + [rest[place] for place in spread])
+    places = np.linspace(0, max(0, len(rest) - 1), count).round().astype(int)
+    return sorted(bad + [rest[place] for place in places])
 
 
 def _gaps(channels: tuple[ChannelHealth, ...]) -> dict[str, float]:
@@ -243,7 +243,8 @@ def _legend(axes: Axes, bad: bool) -> None:
 
 def _event_rows(recording: Recording) -> Events | None:
     """Trials and markers in one raster, the most frequent kinds of each."""
-    times, kinds, names, durations = [], [], [], []
+    times, kinds, durations = [], [], []
+    names: list[str] = []
     for events in (recording.trials, recording.markers):
         if events is None or not len(events):
             continue

@@ -23,9 +23,9 @@ class Pilot:
     """Figures of a small part of a series; every array has one entry per channel.
 
     median, spread (1.4826 × MAD) in the channels' units; typical: 99.9 % of |x - median| of all
-    channels are below it; distinct: different values, up to 100; noise_ratio: see ChannelHealth; correlation
-    (channel, channel); whitening (channel, component): of steps from sample to sample divided by
-    `step`, their own spread.
+    channels are below it; distinct: different values, up to 100; noise_ratio: see
+    ChannelHealth; correlation (channel, channel); whitening (channel, component): of steps from
+    sample to sample divided by `step`, their own spread.
     """
 
     median: np.ndarray

@@ -75,9 +75,9 @@ class _Header:
 def open_trial_text(path: Path, options: TrialTextOptions) -> Recording:
     """A `.ts` file as a recording: a piece and a trial per line; raises RecordingError."""
     if path.is_dir():
-        names = sorted(one.name for one in path.glob("*.ts"))
+        files = sorted(one.name for one in path.glob("*.ts"))
         raise RecordingError(
-            f"holds several sets: {', '.join(names[:6])}; name one of these files, and train and "
+            f"holds several sets: {', '.join(files[:6])}; name one of these files, and train and "
             "test parts as two sessions"
         )
     with path.open("rb") as file:

@@ -11,6 +11,7 @@ import numpy as np
 from recording.contract import Channel, Events, Finding, Modality, Samples, Series
 from recording.errors import RecordingError
 from recording.readers.measures import metres
+from recording.readers.potentials import scale_findings
 from recording.readers.values import Checked
 from recording.signals import Pointwise, Signal
 
@@ -70,6 +71,13 @@ def checked(series: Series, *, file: str, stream: str) -> Series:
         return float(series.times(sample, sample + 1)[0])
 
     return series.with_values(Checked(series.values, series.names, place, file=file, stream=stream))
+
+
+def unit_findings(series: Series) -> list[Finding]:
+    """What is to be said about the unit of a series that may be electric potentials."""
+    if not any(one.type in ("eeg", "ecog", "seeg", "lfp", "other") for one in series.channels):
+        return []
+    return scale_findings(series)
 
 
 def merge_behavior(

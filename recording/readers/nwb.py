@@ -51,9 +51,9 @@ from recording.readers.merging import (
     converted,
     in_order,
     merge_behavior,
+    unit_findings,
 )
 from recording.readers.nwb_tables import same_length
-from recording.readers.potentials import scale_findings
 
 PARTS = ("acquisition/", "processing/", "stimulus/presentation/")
 FACTS = {
@@ -202,7 +202,7 @@ class _Reader:
         series = Series(converted(signal, factor, offset), rate, channels, pieces)
         series = checked(series, file=self.path.name, stream=name)
         if name == "neural":
-            self.findings += scale_findings(series)
+            self.findings += unit_findings(series)
         return series
 
     def _channel_conversion(self, group: Any, count: int, where: str) -> np.ndarray:

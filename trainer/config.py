@@ -39,8 +39,11 @@ class TrainingConfig(BaseModel):
     learning_rate, weight_decay: of AdamW. schedule, warmup_steps: of the learning rate.
     patience: epochs without a better held-out metric before training stops.
     gradient_clip: largest norm of the gradient.
-    objective: the loss; target_scale: what predictions and targets are divided by before it,
-        the train standard deviation of each channel or one for all.
+    objective: the loss (null: cross_entropy of classify, mse of other tasks); target_scale: what
+        predictions and targets are divided by before it, the train standard deviation of each
+        channel or decoded variable, or one for all.
+    class_weights: of classify, in the loss alone: "balanced" lets every class count the same
+        however rare it is in the train part, "none" every window.
     device: where to train; threads: CPU threads, part of what fixes the bytes.
     """
 
@@ -55,15 +58,17 @@ class TrainingConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     patience: PositiveInt = 5
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    objective: str = "mse"
+    objective: str | None = None
     target_scale: Literal["channel", "pooled"] = "channel"
+    class_weights: Literal["balanced", "none"] = "balanced"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: PositiveInt = 2
 
     @field_validator("objective")
     @classmethod
-    def _known_objective(cls, value: str) -> str:
-        OBJECTIVES.get(value)
+    def _known_objective(cls, value: str | None) -> str | None:
+        if value is not None:
+            OBJECTIVES.get(value)
         return value
 
 

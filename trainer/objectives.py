@@ -45,10 +45,11 @@ def huber(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 @OBJECTIVES.register("cross_entropy")
-def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of -log probability of the true class.
 
-    prediction: (batch, class) probabilities; target: (batch,) int64 class numbers.
+    prediction: (batch, class) probabilities; target: (batch,) int64 class numbers; weights:
+    (class,), what a row of each class counts, 1 where left out.
     """
     if prediction.ndim != 2 or target.shape != prediction.shape[:1] or target.is_floating_point():
         raise ObjectiveError(
@@ -58,7 +59,10 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
         )
     probability = prediction.gather(1, target[:, None])
     # A probability that underflowed to 0 costs -log(tiny), about 87, instead of infinity.
-    return -probability.clamp(min=torch.finfo(prediction.dtype).tiny).log().mean()
+    costs = probability.clamp(min=torch.finfo(prediction.dtype).tiny).log()
+    if weights is not None:
+        costs = costs * weights[target][:, None]
+    return -costs.mean()
 
 
 def _same_shape(name: str, prediction: Tensor, target: Tensor) -> None:

@@ -56,16 +56,16 @@ def loss_curve(
             color=COLORS[0],
             marker=".",
         )
-        _label(loss_axes, "training loss", "epoch", "loss")
+        label(loss_axes, "training loss", "epoch", "loss")
         metric_axes.plot(list(epochs), list(metrics), color=COLORS[1], marker=".")
         metric_axes.axvline(best_epoch, color=MUTED, linestyle="--", linewidth=1.0)
         best = metrics[list(epochs).index(best_epoch)]
         metric_axes.plot([best_epoch], [best], color=COLORS[1], marker="o", markersize=7)
-        _label(metric_axes, f"held out; best {best:.4g} at epoch {best_epoch}", "epoch", metric)
+        label(metric_axes, f"held out; best {best:.4g} at epoch {best_epoch}", "epoch", metric)
         for axes in (loss_axes, metric_axes):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.suptitle(title)
-        return _write(figure, destination)
+        return write(figure, destination)
 
 
 def held_out_curves(
@@ -89,8 +89,8 @@ def held_out_curves(
             axes.plot([epochs[best]], [metrics[best]], color=color, marker="o")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend()
-        _label(axes, "validation part, dot: best epoch", "epoch", metric)
-        return _write(figure, destination)
+        label(axes, "validation part, dot: best epoch", "epoch", metric)
+        return write(figure, destination)
 
 
 def forecast_example(
@@ -125,7 +125,7 @@ def forecast_example(
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title)
-        return _write(figure, destination)
+        return write(figure, destination)
 
 
 def error_report(
@@ -152,39 +152,7 @@ def error_report(
         _channels_panel(map_axes, channels, main)
         _worst_panel(bar_axes, channels, main, channel_names, worst)
         figure.suptitle(title)
-        return _write(figure, destination)
-
-
-def confusion(
-    destination: Path,
-    counts: np.ndarray,
-    *,
-    title: str,
-    scores: Mapping[str, float],
-    score_label: str,
-) -> Path:
-    """Draw a confusion matrix; `counts`: (true class, predicted class) of test windows."""
-    with mpl.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-        matrix_axes, score_axes = figure.subplots(1, 2)
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        image = matrix_axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-        for (row, column), count in np.ndenumerate(counts):
-            ink = "white" if share[row, column] > 0.6 else INK
-            matrix_axes.text(column, row, f"{count}", ha="center", va="center", color=ink)
-        figure.colorbar(image, ax=matrix_axes, label="share of the true class")
-        ticks = range(counts.shape[0])
-        matrix_axes.set_xticks(ticks)
-        matrix_axes.set_yticks(ticks)
-        _label(matrix_axes, "test trials", "decoded class", "true class")
-        names = list(scores)
-        bars = score_axes.barh(names, [scores[name] for name in names], color=COLORS[0])
-        score_axes.bar_label(bars, fmt="%.3f", padding=3)
-        score_axes.set_xlim(0.0, 1.12)
-        score_axes.invert_yaxis()
-        _label(score_axes, score_label, "share of test trials", "")
-        figure.suptitle(title)
-        return _write(figure, destination)
+        return write(figure, destination)
 
 
 def _forecast_panel(
@@ -216,7 +184,7 @@ def _steps_panel(
     axes.set_ylim(bottom=0.0)
     axes.legend()
     title = f"error per step, from step {observed} on"
-    _label(axes, title, "time after the last observed step (ms)", "MSE / train variance")
+    label(axes, title, "time after the last observed step (ms)", "MSE / train variance")
 
 
 def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -247,7 +215,7 @@ def _channels_panel(axes: Axes, channels: Mapping[str, Sequence[float]], main: s
     axes.set_ylim(0, 1.05 * float(values.max()))
     axes.legend(loc="lower right")
     title = f"one dot per channel: below the line, {main} is better"
-    _label(axes, title, "MSE / train variance, other model", f"MSE / train variance, {main}")
+    label(axes, title, "MSE / train variance, other model", f"MSE / train variance, {main}")
 
 
 def _worst_panel(
@@ -277,16 +245,18 @@ def _worst_panel(
     axes.legend(ncols=len(channels), loc="upper right")
     count = min(worst, values.size)
     title = f"the {count} worst of {values.size} channels of {main} (dotted: its mean channel)"
-    _label(axes, title, "channel", "MSE / train variance")
+    label(axes, title, "channel", "MSE / train variance")
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label(axes: Axes, title: str, x: str, y: str) -> None:
+    """Name a panel and its axes."""
     axes.set_title(title, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
 
 
-def _write(figure: Figure, destination: Path) -> Path:
+def write(figure: Figure, destination: Path) -> Path:
+    """Write a figure as a PNG file without a date or a version."""
     buffer = io.BytesIO()
     # Without this, the library's version would be in the file.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

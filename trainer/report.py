@@ -33,31 +33,66 @@ def markdown(report: Mapping[str, Any]) -> str:
     if data["synthetic"]:
         parts.append("**Synthetic data: these scores say nothing about a brain.**")
     parts.append(_markdown(*_summary(report)))
+    parts.append(_how_sure(report))
     parts += [f"`{row['label']}`: {row['note']}." for row in report["models"] if row["note"]]
     identities = [row for row in report["models"] if row["artifact"]]
     parts += [f"`{row['label']}` is artifact `{row['artifact']}`." for row in identities]
-    parts += _forecast_parts(report) if report["task"] == "forecast" else _classify_parts(report)
+    parts += _PARTS[report["task"]](report)
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    rows = report["models"]
-    if report["task"] == "classify":
-        names = ("accuracy", "balanced_accuracy", "cross_entropy")
-        head = ["model", "accuracy", "balanced accuracy", "cross-entropy (nats)"]
-        return head, [[row["label"], *(f"{row[name]:.4f}" for name in names)] for row in rows]
-    floor = next(row["mse"] for row in rows if row["label"] == "persistence")
-    head = ["model", "MSE / train variance", "MSE, raw units²", "against persistence"]
-    lines = [
-        [
-            row["label"],
-            f"{row['mse']:.4f}",
-            f"{row['mse_raw']:.6g}",
-            f"{100.0 * (row['mse'] / floor - 1.0):+.1f} %" if floor > 0 else "–",
-        ]
-        for row in rows
-    ]
+    lines = [[row["label"], *_COLUMNS[report["task"]](row)] for row in report["models"]]
+    head = ["model", *_HEADS[report["task"]]]
+    if report["task"] == "decode" and report["data"]["shared_unit"]:
+        head.append(f"median error ({report['data']['shared_unit']})")
     return head, lines
+
+
+def _forecast_columns(row: Mapping[str, Any]) -> list[str]:
+    skills = (row["skill"], row["skill_train_mean"])
+    return [
+        _between(row["mse"], row["mse_interval"]),
+        f"{row['mse_raw']:.6g}",
+        *(_number(skill, "+.3f") for skill in skills),
+    ]
+
+
+def _classify_columns(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['accuracy']:.4f}",
+        _between(row["balanced_accuracy"], row["balanced_accuracy_interval"]),
+        f"{row['chance']:.4f}",
+        f"{row['cross_entropy']:.4f}",
+        _number(row["auroc"], ".4f"),
+    ]
+
+
+def _decode_columns(row: Mapping[str, Any]) -> list[str]:
+    known = [value for value in row["r_per_variable"] if value is not None]
+    columns = [
+        _between(row["r2"], row["r2_interval"]),
+        _number(sum(known) / len(known) if known else None, ".4f"),
+        f"{row['mse']:.4f}",
+    ]
+    return columns + ([f"{row['median_error']:.4g}"] if "median_error" in row else [])
+
+
+def _how_sure(report: Mapping[str, Any]) -> str:
+    """What the intervals are, in a sentence or two."""
+    again = report["data"]["resampled"]
+    units = f"{again['count']} {again['unit']}s"
+    if report["task"] == "classify" and again["independent"]:
+        return (
+            f"In brackets: 95 % interval over {units}, the posterior of the mean recall under flat "
+            "priors. Chance is an answer that does not look at the window."
+        )
+    what = {
+        "trial": "whole trials are drawn, since the windows of one depend on one another",
+        "block": "blocks of consecutive windows are drawn, since neighbours depend on one another",
+    }[again["unit"]]
+    short = "" if again["count"] >= 3 else " Fewer than three give no interval."
+    return f"In brackets: 95 % bootstrap interval over {units}; {what}.{short}"
 
 
 def _forecast_parts(report: Mapping[str, Any]) -> list[str]:
@@ -97,16 +132,83 @@ def _worst(
 
 
 def _classify_parts(report: Mapping[str, Any]) -> list[str]:
+    names = report["data"]["output_names"]
     parts = []
     for row in report["models"]:
-        classes = range(len(row["confusion"]))
-        head = ["true class", *(f"decoded {c}" for c in classes)]
-        lines = [[str(c), *map(str, row["confusion"][c])] for c in classes]
+        head = ["true class", *(f"decoded {name}" for name in names)]
+        lines = [
+            [name, *map(str, counts)] for name, counts in zip(names, row["confusion"], strict=True)
+        ]
         parts += [f"## Confusion of {row['label']}", _markdown(head, lines)]
-    return parts
+    return parts + _sessions(report, "balanced_accuracy", "balanced accuracy")
+
+
+def _decode_parts(report: Mapping[str, Any]) -> list[str]:
+    data, rows = report["data"], report["models"]
+    names = [row["label"] for row in rows]
+    parts = [
+        "R² is 1 - SSE / SST over the measured test values, SST about their own mean: the train "
+        "mean can come out below 0. MSE is in units of each variable's train variance."
+    ]
+    for key, title in (
+        ("r2", "R²"),
+        ("r", "Pearson's r"),
+        ("mse", "MSE / train variance"),
+        ("mse_raw", "MSE, units²"),
+    ):
+        lines = [
+            [f"{name} ({unit})", *(_number(row[f"{key}_per_variable"][i], ".5g") for row in rows)]
+            for i, (name, unit) in enumerate(
+                zip(data["output_names"], data["output_units"], strict=True)
+            )
+        ]
+        parts += [f"## Per variable, {title}", _markdown(["variable", *names], lines)]
+    return parts + _sessions(report, "r2", "R²")
+
+
+def _sessions(report: Mapping[str, Any], key: str, title: str) -> list[str]:
+    """A table by session, where there are several."""
+    rows = report["models"]
+    sessions = list(rows[0][f"{key}_per_session"])
+    if len(sessions) < 2:
+        return []
+    lines = [
+        [session, *(_number(row[f"{key}_per_session"][session], ".4f") for row in rows)]
+        for session in sessions
+    ]
+    head = ["session", *(row["label"] for row in rows)]
+    return [f"## Per session, {title}", _markdown(head, lines)]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
+
+
+def _between(value: float | None, interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return _number(value, ".4f")
+    return f"{_number(value, '.4f')} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = "|".join("---" for _ in head)
     rows = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *rows])
+
+
+_PARTS = {"forecast": _forecast_parts, "classify": _classify_parts, "decode": _decode_parts}
+_COLUMNS = {
+    "forecast": _forecast_columns,
+    "classify": _classify_columns,
+    "decode": _decode_columns,
+}
+_HEADS = {
+    "forecast": [
+        "MSE / train variance",
+        "MSE, raw units²",
+        "skill over persistence",
+        "skill over the train mean",
+    ],
+    "classify": ["accuracy", "balanced accuracy", "chance", "cross-entropy (nats)", "AUROC"],
+    "decode": ["R²", "r", "MSE / train variance"],
+}

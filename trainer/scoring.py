@@ -2,20 +2,22 @@
 
 Forecasts are compared on the scored steps (those after the observed ones), in raw units divided by
 each channel's standard deviation in the train part, so that units do not matter; decoded variables
-alike, by their own. Classifiers give the probability of every class and are judged by cross-entropy
-and accuracy.
+alike, by their own. Classifiers give the probability of every class and are judged by
+cross-entropy, every window counting the same, and by accuracy.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 import torch
 
+from trainer import metrics
 from trainer.data.windows import Batch, Windows
-from trainer.objectives import OBJECTIVES
+from trainer.objectives import OBJECTIVES, cross_entropy
 
 CHUNK = 256  # windows scored at a time; part of the result's bits, hence fixed
 _SMALLEST = 1e-12
@@ -27,8 +29,13 @@ class ScoringError(ValueError):
     """The objective does not suit the task."""
 
 
-def objective(name: str, task: str) -> Objective:
-    """The registered objective `name`; raises ScoringError where it is known not to suit `task`."""
+def objective(name: str | None, task: str) -> Objective:
+    """The registered objective `name`, None being the task's own.
+
+    Raises ScoringError where it is known not to suit `task`.
+    """
+    if name is None:
+        name = "cross_entropy" if task == "classify" else "mse"
     classifies = name == "cross_entropy"
     if name in ("mse", "mae", "huber", "cross_entropy") and classifies != (task == "classify"):
         right = "cross_entropy" if task == "classify" else "mse, mae or huber"
@@ -36,6 +43,30 @@ def objective(name: str, task: str) -> Objective:
             f"training.objective: {name!r} does not suit the data set's task {task!r}; take {right}"
         )
     return cast(Objective, OBJECTIVES.get(name))
+
+
+def weighted(objective: Objective, windows: Windows, kind: str) -> Objective:
+    """`objective` with the weights of classes, where it is cross-entropy and `kind` asks for them.
+
+    "balanced": windows / (classes x windows of the class), of the train part `windows`; their mean
+    over its windows is 1. Left as it is for another objective, for "none", and where all classes
+    are equally frequent.
+    """
+    if objective is not cross_entropy or kind == "none":
+        return objective
+    assert windows.targets is not None
+    classes = windows.outputs[0].shape[1]
+    counts = np.bincount(windows.targets, minlength=classes or 0)
+    if len(set(counts.tolist())) == 1:
+        return objective
+    weights = len(windows) / (len(counts) * np.maximum(counts, 1))
+    return functools.partial(_weighted_cross_entropy, torch.tensor(weights, dtype=torch.float32))
+
+
+def _weighted_cross_entropy(
+    weights: torch.Tensor, prediction: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    return cross_entropy(prediction, target, weights.to(prediction.device))
 
 
 def target_scale(windows: Windows, kind: str = "channel") -> np.ndarray:
@@ -92,12 +123,15 @@ def held_out(
     """Metrics of `module` on `windows`, in evaluation mode, summed in float64.
 
     forecast, decode: `mse` (in units of `scale` squared) and `mse_raw`, of a forecast over the
-    scored steps, of decode over what was measured; classify: `cross_entropy` (nats) and `accuracy`.
+    scored steps, of decode over what was measured; of decode `r2` too, mean over variables,
+    where one that does not vary counts 0. classify: `cross_entropy` (nats), `accuracy`, and
+    `balanced_accuracy`, the mean over classes that occur.
     """
     was_training = module.training
     module.eval()
     names, score = _SUMS[windows.task]
     sums, count = dict.fromkeys(names, 0.0), 0
+    found: list[np.ndarray] = []
     for start in range(0, len(windows), CHUNK):
         batch = windows.batch(slice(start, min(start + CHUNK, len(windows))))
         output = forward(module, windows, batch, device).cpu().numpy().astype(np.float64)
@@ -105,8 +139,18 @@ def held_out(
         count += counted
         for name, value in zip(names, values, strict=True):
             sums[name] += value
+        if windows.task != "forecast":
+            found.append(output)
     module.train(was_training)
-    return {name: value / count for name, value in sums.items()}
+    means = {name: value / count for name, value in sums.items()}
+    if windows.targets is None:
+        return means
+    answers = np.concatenate(found)
+    if windows.task == "classify":
+        confusion = metrics.confusion(answers.argmax(axis=1), windows.targets, answers.shape[1])
+        return {**means, "balanced_accuracy": metrics.balanced_accuracy(confusion)}
+    determined = metrics.r2(answers, windows.targets.astype(np.float64))
+    return {**means, "r2": float(np.nan_to_num(determined).mean())}
 
 
 def _forecast_sums(

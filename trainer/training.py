@@ -176,7 +176,8 @@ class Trainer:
         self.dataset = dataset
         self.module = module.to(device)
         self.device = device
-        self.objective = scoring.objective(self.settings.objective, dataset.task)
+        objective = scoring.objective(self.settings.objective, dataset.task)
+        self.objective = scoring.weighted(objective, dataset.train, self.settings.class_weights)
         self.metric = folder.HELD_OUT[dataset.task]
         self.scale = scoring.target_scale(dataset.train)
         target_scale = scoring.target_scale(dataset.train, self.settings.target_scale)

@@ -68,9 +68,25 @@ def test_scores_are_those_of_an_independent_sum(made, tmp_path):
 def test_an_artifact_of_a_baseline_scores_as_the_baseline(made, tmp_path):
     rows = by_label(evaluate([made["ridge"], made["last"]], tmp_path))
     assert rows["last"]["mse"] == rows["persistence"]["mse"]
-    assert rows["ridge"]["mse"] == pytest.approx(rows["linear"]["mse"], rel=1e-6)
     assert rows["ridge"]["artifact"] == artifact.load(made["ridge"]).id
-    assert rows["linear"]["artifact"] == ""
+    assert rows["ridge"]["note"] == "it is the baseline linear itself"
+    assert set(rows) == {"ridge", "last", "persistence", "train mean"}
+    dataset = load_dataset(SMALL)
+    linear = next(each for each in evaluation.baselines(dataset) if each.label == "linear")
+    found = evaluation.score_forecast(linear.predict, dataset, target_scale(dataset.train))
+    assert rows["ridge"]["mse"] == pytest.approx(found["mse"], rel=1e-6)
+    assert rows["persistence"]["artifact"] == linear.artifact == ""
+
+
+def test_skill_is_what_is_left_of_the_errors_of_persistence_and_of_the_train_mean(made, tmp_path):
+    rows = by_label(evaluate([made["last"]], tmp_path))
+    for row in rows.values():
+        assert row["skill"] == pytest.approx(1 - row["mse"] / rows["persistence"]["mse"])
+        assert row["skill_train_mean"] == pytest.approx(1 - row["mse"] / rows["train mean"]["mse"])
+        low, high = row["mse_interval"]
+        assert low < row["mse"] < high
+    assert rows["linear"]["skill"] > 0.2
+    assert rows["train mean"]["mse"] == pytest.approx(1.0, abs=0.3)
 
 
 def test_training_and_evaluation_agree(made, tmp_path):

@@ -1,0 +1,206 @@
+"""The field's scores of classes and of decoded behaviour, with intervals: plain numpy, float64.
+
+Test windows are not independent: neighbours overlap, behaviour changes slowly. Intervals therefore
+resample whole `groups` (trials, or stretches of time), see `Resampling`; they are central 95 %
+ranges and come from a fixed seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 95.0
+DRAWS = 2000
+BLOCKS = 20
+_SEED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """Which windows stay together: `groups` (window,) int64 number trials or stretches of time.
+
+    `unit` names them: "trial" or "block".
+    """
+
+    groups: np.ndarray
+    unit: str
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return len(np.unique(self.groups))
+
+    @property
+    def independent(self) -> bool:
+        """Whether every trial has one window."""
+        return self.unit == "trial" and self.count == len(self.groups)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums (group, ...) of values (window, ...)."""
+        _, numbers = np.unique(self.groups, return_inverse=True)
+        totals = np.zeros((self.count, *values.shape[1:]))
+        np.add.at(totals, numbers, values)
+        return totals
+
+    def interval(
+        self, values: np.ndarray, score: Callable[[np.ndarray], np.ndarray]
+    ) -> list[float] | None:
+        """Bootstrap over groups: `score` of sums (draw, ...) of `values` (window, ...).
+
+        None where there are fewer than three groups, or where no draw has a score.
+        """
+        if self.count < 3:
+            return None
+        totals = self.sums(values)
+        generator = np.random.Generator(np.random.PCG64(_SEED))
+        chosen = generator.integers(0, len(totals), (DRAWS, len(totals)))
+        counts = np.zeros((DRAWS, len(totals)))
+        np.add.at(counts, (np.arange(DRAWS)[:, None], chosen), 1.0)
+        flat = totals.reshape(len(totals), -1)
+        # Group by group: a matrix product would tie the bytes to a linear-algebra library.
+        drawn = np.zeros((DRAWS, flat.shape[1]))
+        for group, sums in enumerate(flat):
+            drawn += counts[:, group, None] * sums
+        scores = score(drawn.reshape(DRAWS, *totals.shape[1:]))
+        return _central(scores[np.isfinite(scores)])
+
+
+def resampling(sessions: np.ndarray, starts: np.ndarray, trials: np.ndarray | None) -> Resampling:
+    """Trials where every window has one (trials (window,) >= 0), else about 20 blocks of time.
+
+    sessions, starts: (window,). A block is a run of consecutive windows of one session.
+    """
+    if trials is not None and (trials >= 0).all():
+        _, groups = np.unique(np.stack([sessions, trials]), axis=1, return_inverse=True)
+        return Resampling(groups.reshape(-1), "trial")
+    order = np.lexsort((starts, sessions))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    block = place * min(BLOCKS, len(order)) // len(order)
+    _, groups = np.unique(np.stack([sessions, block]), axis=1, return_inverse=True)
+    return Resampling(groups.reshape(-1), "block")
+
+
+def confusion(decided: np.ndarray, choice: np.ndarray, classes: int) -> np.ndarray:
+    """Counts (true class, decided class) of decided and true class numbers (window,)."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (choice, decided), 1)
+    return counts
+
+
+def balanced_accuracy(counts: np.ndarray) -> float:
+    """Mean recall over the classes that occur; counts (true class, decided class)."""
+    trials = counts.sum(axis=1)
+    return float((counts.diagonal()[trials > 0] / trials[trials > 0]).mean())
+
+
+def balanced_accuracy_interval(
+    decided: np.ndarray, choice: np.ndarray, classes: int, resampled: Resampling
+) -> list[float] | None:
+    """95 % interval of the balanced accuracy.
+
+    Of independent trials, the posterior of the mean recall under flat priors, which stays honest
+    where every trial was right; of windows that depend on one another, a bootstrap over groups.
+    """
+    counts = confusion(decided, choice, classes)
+    trials = counts.sum(axis=1)
+    if resampled.independent:
+        generator = np.random.Generator(np.random.PCG64(_SEED))
+        hits = counts.diagonal()[trials > 0]
+        misses = trials[trials > 0] - hits
+        draws = generator.beta(hits + 1.0, misses + 1.0, (5 * DRAWS, len(hits)))
+        return _central(draws.mean(axis=1))
+    one_hot = np.eye(classes)[choice]
+    hit = one_hot * (decided == choice)[:, None]
+
+    def score(sums: np.ndarray) -> np.ndarray:
+        hits, shown = sums[:, 0], sums[:, 1]
+        recall = np.divide(hits, shown, out=np.full_like(hits, np.nan), where=shown > 0)
+        # A draw without one of the classes would be scored on another task.
+        return np.asarray(recall[:, trials > 0].mean(axis=1))
+
+    return resampled.interval(np.stack([hit, one_hot], axis=1), score)
+
+
+def auroc(score: np.ndarray, positive: np.ndarray) -> float | None:
+    """Area under the ROC curve of `score` (window,) for `positive` (window,) bool; ties count half.
+
+    None where one of the two classes does not occur.
+    """
+    above, below = int(positive.sum()), int((~positive).sum())
+    if above == 0 or below == 0:
+        return None
+    _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(ties) - (ties - 1) / 2.0
+    total = float(ranks[place][positive].sum())
+    return (total - above * (above + 1) / 2.0) / (above * below)
+
+
+def r2(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """1 - SSE / SST of each variable, (variable,); SST about the mean of the same values.
+
+    answer, target: (window, variable), NaN in `target` left out. NaN where a target does not vary.
+    """
+    errors, spread = np.empty(target.shape[1]), np.empty(target.shape[1])
+    for variable, (guess, truth) in enumerate(zip(answer.T, target.T, strict=True)):
+        measured = np.isfinite(truth)
+        truth = truth[measured]
+        errors[variable] = np.square(guess[measured] - truth).sum()
+        spread[variable] = np.square(truth - truth.mean()).sum() if len(truth) else 0.0
+    return np.divide(
+        1.0 * (spread - errors), spread, np.full_like(spread, np.nan), where=spread > 0
+    )
+
+
+def r2_interval(
+    answer: np.ndarray, target: np.ndarray, resampled: Resampling
+) -> list[float] | None:
+    """95 % interval of the mean R² over variables, by bootstrap over groups."""
+    measured = np.isfinite(target)
+    if not measured.any(axis=0).all():
+        return None
+    # About the mean, so that the sums of squares keep their digits.
+    centred = np.where(measured, target - np.nanmean(target, axis=0), 0.0)
+    errors = np.where(measured, answer - target, 0.0) ** 2
+    parts = np.stack([errors, centred**2, centred, measured.astype(np.float64)], axis=1)
+
+    def score(sums: np.ndarray) -> np.ndarray:
+        error, square, total, count = (sums[:, part] for part in range(4))
+        spread = square - total**2 / np.maximum(count, 1.0)
+        found = np.full_like(spread, np.nan)
+        np.divide(spread - error, spread, out=found, where=spread > 0)
+        return np.asarray(found.mean(axis=1))
+
+    return resampled.interval(parts, score)
+
+
+def pearson(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Correlation of each variable, (variable,), NaN where one of the two does not vary."""
+    found = np.full(target.shape[1], np.nan)
+    for variable, (guess, truth) in enumerate(zip(answer.T, target.T, strict=True)):
+        measured = np.isfinite(truth)
+        if not measured.any():
+            continue
+        a = guess[measured] - guess[measured].mean()
+        b = truth[measured] - truth[measured].mean()
+        scale = np.sqrt(np.square(a).sum() * np.square(b).sum())
+        # An answer that is constant but for rounding has no correlation either.
+        if np.ptp(guess[measured]) > 1e-6 * max(np.abs(guess[measured]).max(), 1e-30) and scale > 0:
+            found[variable] = (a * b).sum() / scale
+    return found
+
+
+def distances(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Euclidean distance in the space of all variables, (window,), where all were measured."""
+    measured = np.isfinite(target).all(axis=1)
+    return np.asarray(np.sqrt(np.square(answer[measured] - target[measured]).sum(axis=1)))
+
+
+def _central(values: np.ndarray) -> list[float] | None:
+    if len(values) == 0:
+        return None
+    edges = np.percentile(values, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
+    return [float(edge) for edge in edges]

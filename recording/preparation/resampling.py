@@ -77,9 +77,12 @@ class Resample(Step):
                 f"rate: {self.rate:g} Hz is more than {MAX_FACTOR} times away from {rate:g} Hz",
                 stream="neural",
             )
-        ratio = Fraction(self.rate / rate).limit_denominator(MAX_FACTOR)
+        if self.rate <= rate:
+            ratio = Fraction(self.rate / rate).limit_denominator(MAX_FACTOR)
+        else:
+            ratio = 1 / Fraction(rate / self.rate).limit_denominator(MAX_FACTOR)
         reached = rate * ratio.numerator / ratio.denominator
-        if ratio.numerator > MAX_FACTOR or not math.isclose(reached, self.rate, rel_tol=5e-7):
+        if not math.isclose(reached, self.rate, rel_tol=5e-7):
             raise RecordingError(
                 f"rate: {self.rate!r} Hz is no ratio of whole numbers up to {MAX_FACTOR} of "
                 f"{rate!r} Hz; the nearest is {reached!r} Hz",

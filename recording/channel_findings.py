@@ -18,6 +18,7 @@ PLAUSIBLE = (0.5, 2000.0)  # µV of standard deviation
 STATES = 16  # a channel with no more different values is a code, not a measurement
 CLIPPED_SHARE = 5e-4
 ARTEFACT_SHARE = 0.01
+LEAST_AVERAGES = 8  # spectra of fewer stretches have peaks by chance
 FEWEST = 6  # channels that can be compared with one another
 
 
@@ -71,7 +72,7 @@ def channel_findings(
         yield from _artefacts(name, series, pilot, scan, channels)
         yield from _scale(name, channels)
         yield from _no_unit(name, channels)
-        yield from _mains(name, series, pilot)
+        yield from _mains(name, series, pilot, scan.count)
 
 
 def _flat(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
@@ -269,9 +270,9 @@ def _no_unit(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
     )
 
 
-def _mains(name: str, series: Series, pilot: Pilot) -> Iterator[Finding]:
+def _mains(name: str, series: Series, pilot: Pilot, count: int) -> Iterator[Finding]:
     spectrum = pilot.spectrum
-    if spectrum is None or not len(spectrum.frequencies):
+    if spectrum is None or count < LEAST_AVERAGES * len(spectrum.frequencies):
         return
     found: dict[float, list[tuple[str, float]]] = {50.0: [], 60.0: []}
     for index, channel in enumerate(series.channels):

@@ -116,7 +116,9 @@ def _traces(axes: Axes, recording: Recording, series: Series, health: Health) ->
     for row, index in enumerate(chosen):
         channel = stream.channels[index]
         gap = gaps[channel.type]
-        line = np.clip((values[:, index] - np.nanmedian(values[:, index])) / gap, -1.4, 1.4) - row
+        column = values[:, index]
+        middle = np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0.0
+        line = np.clip((column - middle) / gap, -1.4, 1.4) - row
         line, moments = (
             np.insert(line, _at(borders, start), np.nan),
             _insert_at(times, borders, start),

@@ -140,7 +140,7 @@ def _correlation(calm: np.ndarray) -> np.ndarray:
     usable = whole.mean(axis=0) > 0.2
     rows = calm[whole[:, usable].all(axis=1)] if usable.any() else calm[:0]
     matrix = np.zeros((calm.shape[1],) * 2)
-    if len(rows) < 8:
+    if not usable.any() or len(rows) < 8:
         return matrix
     centred = np.where(usable, rows - rows.mean(axis=0), 0.0)
     norm = np.sqrt((centred**2).sum(axis=0))
@@ -149,6 +149,8 @@ def _correlation(calm: np.ndarray) -> np.ndarray:
 
 
 def _whitening(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not len(steps):
+        return np.full(steps.shape[1], np.inf), np.zeros((steps.shape[1], 0))
     finite = np.where(np.isfinite(steps), steps, 0.0)
     step = 1.4826 * np.median(np.abs(finite), axis=0)
     step = np.where(step > 0, step, np.std(finite, axis=0))

@@ -116,7 +116,7 @@ def _steps(
     if sum(len(jumps) for _, jumps in scan.jumps) >= SEARCHED or not neural.any():
         return
     scaled = np.clip(np.where(live, steps, 0.0) / pilot.step, -1e6, 1e6)
-    strange = ((scaled @ pilot.whitening) ** 2).mean(axis=1)
+    strange = ((scaled @ pilot.whitening) ** 2).sum(axis=1) / max(1, pilot.whitening.shape[1])
     strange[~live[:, neural].all(axis=1)] = np.nan
     if before is None:
         strange = np.concatenate([[np.nan], strange])

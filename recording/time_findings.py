@@ -13,6 +13,7 @@ from recording.scan import Scan
 
 SHOWN = 12
 LEAST_HELD = 0.25  # seconds
+SHORT = 64  # samples of an artefact
 
 
 def series_findings(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
@@ -142,7 +143,7 @@ def _held(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
             "lost packets or a pause",
             "leave these times out: {step: crop}, or train where none of them is",
             name,
-            _times(series, [a for a, _ in runs]),
+            _times(series, [a - 1 for a, _ in runs]),
         )
 
 
@@ -163,7 +164,9 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
             _times(series, starts[1:]),
             steps=({"step": "segment", "first": regular.first, "length": regular.length},),
         )
-    avoid = np.array([at for run in scan.artefact_runs for at in run], np.int64)
+    # A single far value jumps there and back; a change that lasts is no artefact.
+    short = [run for run in scan.artefact_runs if run[1] - run[0] <= SHORT]
+    avoid = np.array([at for run in short for at in run], np.int64)
     single = find_single(scan.jumps, avoid, regular)
     if single:
         yield Finding(

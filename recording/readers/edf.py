@@ -15,8 +15,7 @@ from recording.contract import Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, bids, register
 from recording.readers.edf_records import Layout, Records, Timeline, read_status, read_timeline
-from recording.readers.eeg import Contents, EegOptions, assemble, channel
-from recording.signals import Pointwise
+from recording.readers.eeg import Contents, EegOptions, assemble, channel, distinct, linear
 
 EDF_MAGIC, BDF_MAGIC = b"0       ", b"\xffBIOSEMI"
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -74,12 +73,13 @@ def open_edf(path: Path, options: EdfOptions) -> Recording:
         first = header.annotations
         columns = [(one.first, one.samples * header.sample_bytes) for one in first]
         timeline = read_timeline(path, header, columns)
+    findings = [_constant(header)] if header.constant else []
     found = Contents(
-        _series(path, header, timeline),
+        _series(path, header, timeline, findings),
         list(timeline.markers),
         subject=header.subject,
         facts={"start": header.start} if header.start else {},
-        findings=[_constant(header)] if header.constant else [],
+        findings=findings,
     )
     status = [one for one in header.signals if one.label == "Status"]
     if header.sample_bytes == 3 and status:
@@ -195,26 +195,28 @@ def _signal(fields: dict[str, bytes], row: int, first: int) -> tuple[EdfSignal, 
 _ENDS = ("minimum", "maximum")
 
 
-def _series(path: Path, header: EdfHeader, timeline: Timeline) -> list[Series]:
+def _series(
+    path: Path, header: EdfHeader, timeline: Timeline, findings: list[Finding]
+) -> list[Series]:
     """One series per number of samples in a record."""
+    made = [channel(one.label, one.unit) for one in header.signals]
+    channels = distinct([one for one, _ in made], findings)
     result = []
     for samples in dict.fromkeys(one.samples for one in header.signals):
-        group = [one for one in header.signals if one.samples == samples]
-        made = [channel(one.label, one.unit) for one in group]
-        factors = np.array([factor for _, factor in made])
-        gains = np.array([one.gain for one in group]) * factors
-        offsets = np.array([one.offset for one in group]) * factors
-        records = Records(path, header, [one.first for one in group], samples)
-        values = Pointwise(records, _line(gains, offsets), (len(group),))
-        rate = samples / header.seconds
+        group = [i for i, one in enumerate(header.signals) if one.samples == samples]
+        factors = np.array([made[i][1] for i in group])
+        gains = np.array([header.signals[i].gain for i in group]) * factors
+        offsets = np.array([header.signals[i].offset for i in group]) * factors
+        records = Records(path, header, [header.signals[i].first for i in group], samples)
         result.append(
-            Series(values, rate, tuple(c for c, _ in made), _pieces(header, timeline, samples))
+            Series(
+                linear(records, gains, offsets),
+                samples / header.seconds,
+                tuple(channels[i] for i in group),
+                _pieces(header, timeline, samples),
+            )
         )
     return result
-
-
-def _line(gains: np.ndarray, offsets: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda values: values * gains + offsets
 
 
 def _pieces(header: EdfHeader, timeline: Timeline, samples: int) -> tuple[Piece, ...]:

@@ -19,7 +19,6 @@ from recording.contract import (
     Channel,
     Events,
     Finding,
-    Modality,
     Piece,
     Recording,
     Series,
@@ -29,7 +28,7 @@ from recording.readers import Options, bids
 from recording.readers.measures import microvolts
 from recording.readers.merging import checked
 from recording.readers.potentials import scale_findings
-from recording.signals import Pointwise
+from recording.signals import Pointwise, Signal
 
 # A type that a name gives away; the first that fits counts.
 _NAMES = (
@@ -99,12 +98,10 @@ def assemble(path: Path, format: str, found: Contents, options: EegOptions) -> R
     """
     sidecars = bids.sidecars(path)
     findings = found.findings + list(sidecars.findings)
-    series = _with_distinct_names(found.series, findings)
-    series = [_with_sidecar(one, sidecars) for one in series]
+    series = [_with_sidecar(one, sidecars) for one in found.series]
     series = _with_types(series, found, sidecars, options, findings)
     borders = [marker.onset for marker in found.markers if _BORDER.fullmatch(marker.label)]
     series = [replace(one, pieces=split_pieces(one, borders)) for one in series]
-    series = [checked(one, file=path.name, stream="") for one in series]
     if borders and (inner := [p.start for p in series[0].pieces[1:]]):
         findings.append(
             Finding(
@@ -117,11 +114,13 @@ def assemble(path: Path, format: str, found: Contents, options: EegOptions) -> R
             )
         )
     modalities = _modalities(series, found, sidecars, options, findings)
-    neural = modalities.get("neural")
-    if isinstance(neural, Series):
+    if neural := modalities.get("neural"):
         sidecars.check_rate(neural.rate)
         findings += sidecars.status_findings(neural.names)
         findings += scale_findings(neural)
+    modalities = {
+        name: checked(one, file=path.name, stream=name) for name, one in modalities.items()
+    }
     entities = bids.entities(path.name)
     stem = path.name.split(".")[0]
     return Recording(
@@ -142,6 +141,43 @@ def channel(name: str, unit: str) -> tuple[Channel, float]:
     """A channel in the contract's unit and the factor to it: potentials become µV."""
     factor = microvolts(unit)
     return (Channel(name, unit=unit), 1.0) if factor is None else (Channel(name, unit="µV"), factor)
+
+
+def linear(values: Signal, gains: np.ndarray, offsets: np.ndarray | float = 0.0) -> Signal:
+    """values · gains + offsets as float32, one gain and offset per channel."""
+
+    def run(block: np.ndarray) -> np.ndarray:
+        # A damaged number may be beyond float32: infinite then, and refused when it is read.
+        with np.errstate(over="ignore", invalid="ignore"):
+            result: np.ndarray = (block.astype(np.float64) * gains + offsets).astype(np.float32)
+        return result
+
+    return Pointwise(values, run, values.shape[1:])
+
+
+def distinct(channels: Sequence[Channel], findings: list[Finding]) -> tuple[Channel, ...]:
+    """The channels, each with a name of its own; a finding says which were renamed."""
+    seen: set[str] = set()
+    renamed, result = [], []
+    for index, old in enumerate(channels):
+        name, number = old.name or f"channel {index + 1}", 1
+        while name in seen:
+            number += 1
+            name = f"{old.name} ({number})"
+        seen.add(name)
+        if name != old.name:
+            renamed.append(name)
+        result.append(replace(old, name=name))
+    if renamed:
+        findings.append(
+            Finding(
+                "duplicate",
+                f"the file gives channels no name or one name twice; called here {_list(renamed)}",
+                "correct the names in the file if another file of this kind must match it",
+                channels=tuple(renamed),
+            )
+        )
+    return tuple(result)
 
 
 def type_of_name(name: str) -> str | None:
@@ -195,33 +231,6 @@ def take(series: Series, columns: Sequence[int]) -> Series:
     return series.with_values(values, channels=tuple(series.channels[i] for i in index))
 
 
-def _with_distinct_names(series: Sequence[Series], findings: list[Finding]) -> list[Series]:
-    seen: set[str] = set()
-    renamed, result = [], []
-    for one in series:
-        channels = []
-        for index, old in enumerate(one.channels):
-            name, number = old.name or f"channel {index + 1}", 1
-            while name in seen:
-                number += 1
-                name = f"{old.name} ({number})"
-            seen.add(name)
-            if name != old.name:
-                renamed.append(name)
-            channels.append(replace(old, name=name))
-        result.append(replace(one, channels=tuple(channels)))
-    if renamed:
-        findings.append(
-            Finding(
-                "duplicate",
-                f"the file gives channels no name or one name twice; called here {_list(renamed)}",
-                "correct the names in the file if another file of this kind must match it",
-                channels=tuple(renamed),
-            )
-        )
-    return result
-
-
 def _with_sidecar(series: Series, sidecars: bids.Sidecars) -> Series:
     """Positions and, where the file states none, units of the sidecars."""
     channels, factors = [], np.ones(len(series.channels))
@@ -235,8 +244,7 @@ def _with_sidecar(series: Series, sidecars: bids.Sidecars) -> Series:
         channels.append(new)
     if (factors == 1).all():
         return replace(series, channels=tuple(channels))
-    values = Pointwise(series.values, lambda v: v * factors, (len(channels),))
-    return series.with_values(values, channels=tuple(channels))
+    return series.with_values(linear(series.values, factors), channels=tuple(channels))
 
 
 def _with_types(
@@ -287,7 +295,7 @@ def _modalities(
     sidecars: bids.Sidecars,
     options: EegOptions,
     findings: list[Finding],
-) -> dict[str, Modality]:
+) -> dict[str, Series]:
     behavior = _behavior_names(series, found, sidecars, options)
     main = max(
         range(len(series)),
@@ -297,7 +305,7 @@ def _modalities(
         ),
     )
     order = [main, *(i for i in range(len(series)) if i != main)]
-    modalities: dict[str, Modality] = {}
+    modalities: dict[str, Series] = {}
     for index in order:
         one = series[index]
         groups: dict[str, list[int]] = {}

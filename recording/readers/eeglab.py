@@ -13,10 +13,10 @@ import numpy as np
 from recording.contract import Channel, Events, Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, bids, mat5, mat73, register
-from recording.readers.eeg import Contents, EegOptions, Marker, assemble
+from recording.readers.eeg import Contents, EegOptions, Marker, assemble, distinct, linear
 from recording.readers.eeglab_fields import EpochsSignal, read_fields
 from recording.readers.hdf5_signal import is_hdf5, open_hdf5
-from recording.signals import FileArray, Pointwise, Signal
+from recording.signals import FileArray, Signal
 
 _FIELDS = frozenset(
     "data,srate,nbchan,pnts,trials,xmin,chanlocs,event,subject,session,ref".split(",")  # noqa: SIM905
@@ -44,7 +44,8 @@ def open_eeglab(path: Path, options: EeglabOptions) -> Recording:
     channels_count, points = _count(eeg, "nbchan"), _count(eeg, "pnts")
     trials = _count(eeg, "trials") if _present(eeg.get("trials")) else 1
     values = _samples(path, eeg, channels_count, points, trials)
-    channels, stated, findings = _channels(eeg, channels_count)
+    findings: list[Finding] = []
+    channels, stated = _channels(eeg, channels_count, findings)
     edges = range(0, points * trials, points)
     pieces = tuple(Piece(at / rate, at, at + points) for at in edges)
     markers = _markers(eeg, rate, points * trials, options.event_fields, findings)
@@ -93,7 +94,7 @@ def _samples(path: Path, eeg: Mapping[str, Any], channels: int, points: int, tri
             "need another: its number of channels or samples is wrong",
             stream="data",
         )
-    return Pointwise(raw, lambda values: values, shape[1:])
+    return linear(raw, np.ones(channels))
 
 
 def _beside(path: Path, name: str, shape: tuple[int, int], seconds: float) -> Signal:
@@ -116,16 +117,18 @@ def _beside(path: Path, name: str, shape: tuple[int, int], seconds: float) -> Si
 
 
 def _channels(
-    eeg: Mapping[str, Any], count: int
-) -> tuple[tuple[Channel, ...], dict[str, str], list[Finding]]:
+    eeg: Mapping[str, Any], count: int, findings: list[Finding]
+) -> tuple[tuple[Channel, ...], dict[str, str]]:
+    """The channels with their positions, and the types that the file states, by name."""
     rows = _rows(eeg.get("chanlocs"))
     if not rows:
-        return tuple(Channel(f"channel {n}") for n in range(1, count + 1)), {}, []
+        return tuple(Channel(f"channel {n}") for n in range(1, count + 1)), {}
     if len(rows) != count:
         raise RecordingError(
             f"EEG.nbchan is {count}; EEG.chanlocs has {len(rows)}: must be the same"
         )
-    names = [_text(row.get("labels")) for row in rows]
+    named = distinct([Channel(_text(row.get("labels"))) for row in rows], findings)
+    names = [one.name for one in named]
     stated = {}
     for name, row in zip(names, rows, strict=True):
         kind = _text(row.get("type")).upper()
@@ -134,7 +137,7 @@ def _channels(
     places = np.array([[_value(row.get(axis)) for axis in "XYZ"] for row in rows])
     known = np.isfinite(places).all(axis=1) & (places != 0).any(axis=1)
     if not known.any():
-        return tuple(Channel(name) for name in names), stated, []
+        return named, stated
     radius = float(np.linalg.norm(places[known], axis=1).mean())
     scale, unit = next(((s, u) for limit, s, u in _RADII if radius < limit), (1e-3, "mm"))
     # EEGLAB's x points to the nose and y to the left; here x points right and y to the nose.
@@ -143,13 +146,15 @@ def _channels(
         Channel(name, position=tuple(map(float, place)) if there else None)  # type: ignore[arg-type]
         for name, place, there in zip(names, turned, known, strict=True)
     )
-    note = Finding(
-        "position",
-        f"positions have no stated unit and a mean radius of {radius:.3g}; taken as {unit}",
-        "give an electrodes.tsv beside the file where that is wrong",
-        level="note",
+    findings.append(
+        Finding(
+            "position",
+            f"positions have no stated unit and a mean radius of {radius:.3g}; taken as {unit}",
+            "give an electrodes.tsv beside the file where that is wrong",
+            level="note",
+        )
     )
-    return channels, stated, [note]
+    return channels, stated
 
 
 def _markers(

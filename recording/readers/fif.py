@@ -82,7 +82,8 @@ class RawSignal:
             raise RecordingError(f"samples cannot be read: {error}", at=at) from None
         if volts.shape != (self.shape[1], stop - start):
             raise RecordingError(f"gives {volts.shape} values for {stop - start} samples")
-        values: np.ndarray = (volts.T * self._factors).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values: np.ndarray = (volts.T * self._factors).astype(np.float32)
         for first, last in self._missing:
             values[max(first - start, 0) : max(last - start, 0)] = np.nan
         return values
@@ -227,7 +228,7 @@ def _channel(one: Any, kind: str) -> tuple[Channel, float]:
 
 def _annotations(raw: Any, rate: float) -> tuple[list[Marker], list[tuple[int, int]]]:
     """Annotations in seconds from the first sample, and ranges of samples that were skipped."""
-    shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    shift = raw.first_time  # mne counts annotations from where the acquisition began
     markers, skips = [], []
     notes = raw.annotations
     for onset, duration, label in zip(notes.onset, notes.duration, notes.description, strict=True):

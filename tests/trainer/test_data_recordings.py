@@ -12,9 +12,10 @@ from recording.errors import RecordingError
 from recording.preparation import Step, parse_steps
 from recording.preparation.operations import Clip
 from recording.signals import Derived
-from trainer.data import DataError, SplitError, check_disjoint
+from trainer.data import DataError, SplitError
 from trainer.data.building import build_recordings
 from trainer.data.cutting import Stride
+from trainer.data.leaks import check_leaks
 from trainer.data.splits import SessionSplit, TimeSplit, TrialSplit
 
 RATE = 10.0
@@ -49,7 +50,7 @@ def build(recordings, **settings):
     dataset = build_recordings(
         "made", recordings, description="made", **{"task": "forecast"} | settings
     )
-    check_disjoint(dataset.parts)
+    check_leaks(dataset.parts)
     return dataset
 
 

@@ -32,11 +32,16 @@ class Scale:
 class Clip:
     """x, but low where x < low and then high where x > high, both (channel, 1) float32.
 
-    Comparisons, not minimum and maximum: libraries differ in what those make of -0 and NaN.
+    Comparisons, not minimum and maximum: what those make of -0 differs between libraries, and in
+    ONNX Runtime with the place in the array. A limit of -0 is 0, for the same reason.
     """
 
     low: np.ndarray
     high: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            object.__setattr__(self, name, getattr(self, name) + np.float32(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +55,24 @@ Operation = Take | Scale | Clip | Project
 
 
 def evaluate(operations: Iterable[Operation], values: np.ndarray) -> np.ndarray:
-    """Values (…, channel, feature) float32 after the operations, in float32."""
-    for operation in operations:
-        match operation:
-            case Take(indices):
-                values = values[..., list(indices), :]
-            case Scale(offset, factor):
-                values = (values - offset) * factor
-            case Clip(low, high):
-                values = np.where(values < low, low, values)
-                values = np.where(values > high, high, values)
-            case Project(matrix):
-                values = np.swapaxes(np.swapaxes(values, -1, -2) @ matrix, -1, -2)
+    """Values (…, channel, feature) float32 after the operations, in float32.
+
+    What is too large for float32 becomes infinite, as in the graph.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        for operation in operations:
+            values = _perform(operation, values)
     return values
+
+
+def _perform(operation: Operation, values: np.ndarray) -> np.ndarray:
+    match operation:
+        case Take(indices):
+            return values[..., list(indices), :]
+        case Scale(offset, factor):
+            return np.asarray((values - offset) * factor)
+        case Clip(low, high):
+            values = np.where(values < low, low, values)
+            return np.where(values > high, high, values)
+        case Project(matrix):
+            return np.swapaxes(np.swapaxes(values, -1, -2) @ matrix, -1, -2)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,7 +50,9 @@ MOST_CHANNELS = 10**5
 _SIDECAR_BYTES = 2**22
 _REQUIRED = ("dtype", "channels", "rate")
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Strict: no text for a number.
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True, ge=0)]
 
 
 class _Fields(BaseModel):
@@ -69,7 +72,7 @@ class BinaryChannel(_Fields):
 class Segment(_Fields):
     """A stretch of consecutive samples: number of the first, its time in seconds."""
 
-    first: Annotated[int, Field(ge=0)]
+    first: Whole
     start: Finite | None = None
 
 
@@ -78,10 +81,10 @@ class BinaryOptions(Options):
 
     dtype: Literal["int8", "uint8", "int16", "uint16", "int32", "float32", "float64"] | None = None
     channels: tuple[BinaryChannel, ...] | None = None
-    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    rate: Annotated[Finite, Field(gt=0)] | None = None
     endianness: Literal["<", ">"] | None = None
     layout: Literal["time_channel", "channel_time"] | None = None
-    offset: Annotated[int, Field(ge=0)] | None = None
+    offset: Whole | None = None
     gain: Finite | tuple[Finite, ...] | None = None
     unit: str | None = None
     type: str | None = None
@@ -95,11 +98,15 @@ class BinaryOptions(Options):
             if not 1 <= value <= MOST_CHANNELS:
                 raise ValueError(f"is {value}; must be 1 to {MOST_CHANNELS}")
             return [{"name": str(index)} for index in range(value)]
-        if isinstance(value, (list, tuple)):
-            if not 1 <= len(value) <= MOST_CHANNELS:
-                raise ValueError(f"has {len(value)} entries; must have 1 to {MOST_CHANNELS}")
-            return [{"name": item} if isinstance(item, str) else item for item in value]
-        return value
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MOST_CHANNELS:
+            raise ValueError(f"must be a count, or a list of 1 to {MOST_CHANNELS} channels")
+        named = [{"name": item} if isinstance(item, str) else item for item in value]
+        for index, item in enumerate(named):
+            if not isinstance(item, (Mapping, BinaryChannel)):
+                raise ValueError(f"entry {index} is {item!r:.40}; must be a name or {{name: …}}")
+        return named
 
 
 def open_binary(path: Path, options: BinaryOptions) -> Recording:
@@ -162,15 +169,16 @@ def read_sidecar(path: Path) -> BinaryOptions:
         table = _parse(path.read_text("utf-8-sig"), path.suffix)
         if not isinstance(table, dict):
             raise ValueError('must be a table of fields, {"dtype": …}')
-        # By way of JSON, where pydantic's strict mode takes a list for a tuple.
-        text = json.dumps(table, allow_nan=False)
-        return BinaryOptions.model_validate_json(text, strict=True)
+        return BinaryOptions.model_validate(table)
     except ValidationError as error:
         details = error.errors()[0]
-        key = ".".join(str(part) for part in details["loc"])
+        # Which of several types pydantic tried is no part of the key.
+        parts = [str(part) for part in details["loc"]]
+        key = ".".join(part for part in parts if part != "float" and "[" not in part)
         fields = ", ".join(BinaryOptions.model_fields)
         extra = f"; fields: {fields}" if details["type"] == "extra_forbidden" else ""
-        raise RecordingError(f"{key}: {details['msg']}{extra}", file=path.name) from None
+        text = details["msg"].removeprefix("Value error, ")
+        raise RecordingError(f"{key}: {text}{extra}", file=path.name) from None
     except (ValueError, TypeError, RecursionError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise RecordingError(f"cannot be read: {lines[0]}", file=path.name) from None

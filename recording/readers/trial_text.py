@@ -64,7 +64,7 @@ class _Header:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        words = self.fields.get("classlabel", "false").split()
+        words = self.fields.get("classlabel", "").split() or ["false"]
         if words[0].lower() != "true":
             return ()
         if len(words) == 1 or len(set(words)) != len(words):

@@ -79,16 +79,15 @@ def clock(times: Signal, *, file: object = "", stream: str = "") -> Clock:
     mean = 1 / period
     if count < 1 or len(firsts) > 1 + MOST_GAPS * len(times):
         return Clock(mean, (), float("inf"), starts[min(1, len(starts) - 1)])
-    # The rate that was meant, where the stamps allow it, rather than its rounding error.
-    candidates = [rate for rate in (round(mean, digits) for digits in range(4)) if rate > 0]
-    best = (float("inf"), starts[0], mean)
-    for rate in dict.fromkeys((*candidates, mean)):
-        deviation, worst = _deviation(times, starts, firsts, rate)
-        best = min(best, (deviation, worst, rate))
-        if deviation <= 0.1 * period:
-            best = (deviation, worst, rate)
-            break
-    deviation, worst, rate = best
+    deviation, worst = _deviation(times, starts, firsts, mean)
+    rate = mean
+    # The rate that was meant rather than its rounding error: a short number that fits as well.
+    for meant in dict.fromkeys(round(mean, digits) for digits in range(4)):
+        if meant > 0:
+            found = _deviation(times, starts, firsts, meant)
+            if found[0] <= deviation + 0.01 * period:
+                rate, (deviation, worst) = meant, found
+                break
     stops = [*firsts[1:], len(times)]
     pieces = tuple(map(Piece, starts, firsts, stops))
     return Clock(rate, pieces, deviation, worst)

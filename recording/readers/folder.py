@@ -1,8 +1,8 @@
 """A folder with the files of one session: what each of them holds, on one clock.
 
-Files of formats that acquisition and analysis write (NWB, MATLAB, Trodes, EDF, …) come first. A file
-of a general format (arrays, tables, raw binary) is often a converted copy: it is read where it gives
-something that the others do not. `files` names the files outright.
+Files of formats that acquisition and analysis write (NWB, MATLAB, Trodes, EDF, …) come first. One
+of a general format (arrays, tables, raw binary) is often a converted copy: it is read where it
+gives something that the others do not. `files` names the files outright.
 """
 
 from __future__ import annotations

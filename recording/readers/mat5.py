@@ -140,7 +140,7 @@ def variables(path: Path) -> dict[str, Variable]:
             head = file.read(min(count, HEAD_BYTES))
             if kind == COMPRESSED:
                 head = _inflate(head, HEAD_BYTES, cut=True)[8:]
-            if head:
+            if head or kind == COMPRESSED:
                 one = _variable(_Cursor(memoryview(head), order), at + 8, stop, kind == COMPRESSED)
                 if one.name:
                     found[one.name] = one
@@ -154,8 +154,10 @@ def load(path: Path, variable: Variable) -> Any:
         order = _byte_order(file.read(128))
         file.seek(variable.start)
         size = variable.stop - variable.start
-        if not variable.compressed and (found := _in_place(file.read(HEAD_BYTES), path, variable)):
-            return found
+        if not variable.compressed and variable.kind in CLASSES:
+            found = _in_place(_Cursor(memoryview(file.read(HEAD_BYTES)), order), path, variable)
+            if found is not None:
+                return found
         file.seek(variable.start)
         data = file.read(size)
     if variable.compressed:
@@ -163,16 +165,13 @@ def load(path: Path, variable: Variable) -> Any:
     return _matrix(_Cursor(memoryview(data), order), DEEPEST)[1]
 
 
-def _in_place(head: bytes, path: Path, variable: Variable) -> Matrix | None:
+def _in_place(cursor: _Cursor, path: Path, variable: Variable) -> Matrix | None:
     """An uncompressed real matrix of numbers, found from its first bytes and left in the file."""
-    with path.open("rb") as file:
-        order = _byte_order(file.read(128))
-    cursor = _Cursor(memoryview(head), order)
     flags, shape, _ = _head(cursor)
-    kind, size = struct.unpack(f"{order}II", cursor.take(8))
-    if variable.kind not in CLASSES or len(shape) != 2 or flags & COMPLEX or kind not in DTYPES:
+    kind, size = struct.unpack(f"{cursor.order}II", cursor.take(8))
+    if len(shape) != 2 or flags & COMPLEX or kind not in DTYPES:
         return None
-    dtype = np.dtype(DTYPES[kind]).newbyteorder(order)
+    dtype = np.dtype(DTYPES[kind]).newbyteorder(cursor.order)
     begin = variable.start + cursor.at
     if size != math.prod(shape) * dtype.itemsize or begin + size > variable.stop:
         return None

@@ -27,20 +27,21 @@ def read_spikes(value: Any, cell: tuple[int, ...] | None) -> tuple[Events, list[
     Raises RecordingError where several outer cells hold units and none is named.
     """
     outer = max(0, _depth(value) - 2)
-    path = list(cell or ())
-    if len(path) > outer:
-        raise RecordingError(f"`cell` has {len(path)} indices for {outer} outer cells")
+    wanted, chosen = cell or (), list[int]()
+    if len(wanted) > outer:
+        raise RecordingError(f"`cell` has {len(wanted)} indices for {outer} outer cells")
     for level in range(outer):
         held = [index for index, one in enumerate(value, start=1) if _depth(one)]
-        if level >= len(path) and len(held) > 1:
+        if level >= len(wanted) and len(held) > 1:
             raise RecordingError(
                 f"outer cells {held} all hold units; set `cell` to the indices of one, "
-                f"such as {[*path[:level], held[0]]}",
+                f"such as {[*chosen, held[0]]}",
                 stream="spikes",
             )
-        index = path[level] if level < len(path) else held[0]
+        index = wanted[level] if level < len(wanted) else held[0]
         if index not in held:
             raise RecordingError(f"cell {index} holds no units; {held} do", stream="spikes")
+        chosen.append(index)
         value = value[index - 1]
     structs: dict[str, dict[str, Any]] = {}
     for first, one in enumerate(value, start=1):

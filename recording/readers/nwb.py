@@ -17,7 +17,6 @@ import numpy as np
 from recording.clocks import check_clocks, clock, span
 from recording.contract import (
     Channel,
-    Events,
     Finding,
     Modality,
     Piece,
@@ -40,7 +39,6 @@ from recording.readers.hdf5_signal import (
     reading,
     root_attribute,
     scalar_text,
-    texts,
     whole,
 )
 from recording.readers.measures import metres, microvolts
@@ -49,7 +47,6 @@ from recording.readers.merging import (
     behavior_channels,
     checked,
     converted,
-    in_order,
     merge_behavior,
     unit_findings,
 )
@@ -125,7 +122,13 @@ class _Reader:
             self.file, self.options.trials, self.options.trial_class
         )
         self.findings += findings
-        markers = self._markers()
+        moments = {
+            where: self.series[where][0]
+            for where in self._of("TimeSeries", "AnnotationSeries")
+            if self.series[where][1] == "AnnotationSeries" or self._event(where)
+        }
+        markers, findings = nwb_tables.markers(self.file, moments)
+        self.findings += findings
         if not modalities:
             raise RecordingError(
                 "holds no electrical, calcium or behavioural series and no spike times"
@@ -252,7 +255,8 @@ class _Reader:
         stamps = child(group, "timestamps")
         _check_stamps(stamps, len(signal), where)
         found = clock(stamps, stream=where) if len(signal) > 1 else None
-        if found is not None and found.regular:
+        # Behaviour may be irregular: a clock that jitters is left as it is.
+        if found is not None and found.deviation <= 0.1 / found.rate:
             self.findings += found.findings(where)
             return Series(values, found.rate, channels, found.pieces)
         times = whole(stamps, f"{where}/timestamps").astype(np.float64)
@@ -266,28 +270,6 @@ class _Reader:
     def _skip(self, where: str) -> None:
         text = f"{self.series[where][1]} {where} is not read: it holds no columns of numbers"
         self.findings.append(Finding("missing", text, "none needed", stream=where, level="note"))
-
-    def _markers(self) -> Events | None:
-        times: list[np.ndarray] = []
-        kinds: list[str] = []
-        for where in self._of("TimeSeries", "AnnotationSeries"):
-            group, kind = self.series[where]
-            stamps = child(group, "timestamps")
-            if stamps is None or not (kind == "AnnotationSeries" or self._event(where)):
-                continue
-            own = whole(stamps, f"{where}/timestamps").astype(np.float64)
-            name = where.split("/")[-1]
-            labels = [name] * len(own)
-            if kind == "AnnotationSeries":
-                labels = texts(child(group, "data"), f"{where}/data")
-            same_length(len(labels), len(own), where)
-            times.append(own)
-            kinds += labels
-        if not kinds:
-            return None
-        events, findings = in_order(np.concatenate(times), kinds, None, "markers")
-        self.findings += [] if len(times) > 1 else findings
-        return events
 
 
 def _regular(group: Any, count: int, where: str) -> tuple[float, tuple[Piece, ...], list[Finding]]:

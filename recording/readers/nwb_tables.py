@@ -1,4 +1,4 @@
-"""The tables of an NWB file: electrodes, units, trials, each giving what was noticed on the way."""
+"""The tables of an NWB file: electrodes, units, trials, events; each with what was noticed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from recording.contract import Channel, Events, Finding
 from recording.errors import RecordingError
-from recording.readers.hdf5_signal import attribute, child, texts, whole
+from recording.readers.hdf5_signal import attribute, child, children, texts, whole
 from recording.readers.merging import in_order, spike_events
 
 NAME_COLUMNS = ("channel_name", "label", "electrode_name", "name")
@@ -119,6 +119,44 @@ def spikes(file: Any, recorded: tuple[float, float] | None) -> tuple[Events | No
         observed = min(recorded[0], float(times.min())), max(recorded[1], float(times.max()))
     events, findings = spike_events(trains, observed)
     return events, list(findings)
+
+
+def markers(file: Any, series: dict[str, Any]) -> tuple[Events | None, list[Finding]]:
+    """Events of the tables in `/events` and of series of moments, by path, on one list.
+
+    Annotations give an event its name, else the name of its table or series does.
+    """
+    tables = child(file, "events")
+    found = [
+        (name, child(table, "timestamp"), child(table, "annotation"), child(table, "duration"))
+        for name, table in (children(tables) if tables is not None else ())
+        if attribute(table, "neurodata_type") == "EventsTable"
+    ]
+    for where, group in series.items():
+        text = attribute(group, "neurodata_type") == "AnnotationSeries"
+        labels = child(group, "data") if text else None
+        found.append((where, child(group, "timestamps"), labels, None))
+    times: list[np.ndarray] = []
+    durations: list[np.ndarray] = []
+    kinds: list[str] = []
+    for where, stamps, labels, lengths in found:
+        own = whole(stamps, f"{where}, times").astype(np.float64)
+        names = [where.split("/")[-1]] * len(own) if labels is None else texts(labels, where)
+        same_length(len(names), len(own), where)
+        lasted = np.zeros(len(own))
+        if lengths is not None:
+            # NaN says that an event has no duration.
+            lasted = np.nan_to_num(whole(lengths, f"{where}/duration").astype(np.float64))
+            same_length(len(lasted), len(own), where)
+        if (falls := np.flatnonzero(~np.isfinite(own))).size:
+            raise RecordingError(f"time of row {falls[0]} is not finite", stream=where)
+        times.append(own)
+        durations.append(lasted)
+        kinds += names
+    if not kinds:
+        return None, []
+    events, findings = in_order(np.concatenate(times), kinds, np.concatenate(durations), "markers")
+    return events, list(findings) if len(times) == 1 else []
 
 
 def same_length(one: int, other: int, stream: str) -> None:

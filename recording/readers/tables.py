@@ -238,10 +238,12 @@ def _clock(
         return options.rate, (Piece(0.0, 0, rows),), ()
     found = clock(times, stream="neural")
     if not found.regular:
+        off = f"one is {found.deviation * 1e3:.4g} ms off its place"
+        if not found.pieces:
+            off = "more than 1 % of its time stamps are more than one step behind the one before"
         raise RecordingError(
-            f"its time stamps are not regular: one is {found.deviation * 1e3:.4g} ms off its place "
-            f"at {found.rate:.6g} Hz; must be steady between gaps, or leave the column out "
-            "(reader.ignore) and give reader.rate",
+            f"its time stamps are not regular: {off} at {found.rate:.6g} Hz; must be steady "
+            "between gaps, or leave the column out (reader.ignore) and give reader.rate",
             stream="neural",
             at=found.worst,
         )

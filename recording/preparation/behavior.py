@@ -103,6 +103,7 @@ class Moving(Step):
 
     The speed is that of these channels together (patterns; none: all), such as x and y, from the
     sample before to the one after (one side at a border or beside NaN): a future sample enters.
+    Put it behind align: between the frames of a camera, the jitter of a position looks like speed.
     """
 
     step: Literal["moving"] = "moving"

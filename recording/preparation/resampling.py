@@ -56,7 +56,7 @@ class Resample(Step):
             count = _length(len(piece), ratio)
             pieces.append(Piece(piece.start, at, at + count))
             at += count
-        rate = neural.rate * ratio.numerator / ratio.denominator
+        rate = float(neural.rate) * ratio.numerator / ratio.denominator
         if math.isclose(rate, self.rate, rel_tol=1e-12):
             rate = self.rate
         shape = neural.values.shape
@@ -72,6 +72,7 @@ class Resample(Step):
 
     def ratio(self, rate: float) -> Fraction:
         """New over old rate as whole numbers; raises RecordingError where there are none."""
+        rate = float(rate)
         if not 1 / MAX_FACTOR <= self.rate / rate <= MAX_FACTOR:
             raise RecordingError(
                 f"rate: {self.rate:g} Hz is more than {MAX_FACTOR} times away from {rate:g} Hz",

@@ -85,7 +85,7 @@ class Bin(Step):
                 f"must be 1 to {MAX_BINS}",
                 stream="spikes",
             )
-        return start, int(count)
+        return float(start), int(count)
 
 
 class _Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from recording.contract import Piece, Series
 from recording.errors import RecordingError
-from recording.signals import Derived, Signal, blocks, is_derived
+from recording.signals import BLOCK_BYTES, Derived, Signal, blocks, is_derived
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Part:
 
 
 def parts(series: Series) -> Iterator[Part]:
-    """A whole series in order, in blocks that end where a piece does."""
+    """A whole series in order, in blocks of at most some 16 MB that end where a piece does."""
+    most = max(1, BLOCK_BYTES // (8 * math.prod(series.values.shape[1:])))
     at, pieces = 0, iter(series.pieces)
     piece = next(pieces)
     for block in blocks(series.values):
@@ -40,7 +42,7 @@ def parts(series: Series) -> Iterator[Part]:
         while taken < len(block):
             if at == piece.stop:
                 piece = next(pieces)
-            count = min(len(block) - taken, piece.stop - at)
+            count = min(len(block) - taken, piece.stop - at, most)
             yield Part(piece, at - piece.first, block[taken : taken + count])
             taken, at = taken + count, at + count
 

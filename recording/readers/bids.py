@@ -17,6 +17,11 @@ from recording.contract import Finding
 from recording.errors import RecordingError
 
 SIDECAR_BYTES = 10 * 2**20
+_DATATYPES = ("eeg", "ieeg", "meg", "nirs")
+# Of a plain folder with such files each is a part of one session: the format `folder` reads them.
+_OTHERS = (
+    ".nwb", ".mat", ".npz", ".npy", ".csv", ".parquet", ".h5", ".hdf5", ".videopositiontracking",
+)  # fmt: skip
 _DEPTH, _ENTRIES = 6, 20_000
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 TYPES = {
@@ -130,6 +135,16 @@ def sole_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
     raise RecordingError(what, file=folder.name)
 
 
+def holds(folder: Path, suffix: str) -> bool:
+    """Whether a folder is one of recordings with this suffix: BIDS, or with no other data."""
+    found = files_below(folder, (suffix,))
+    if not found:
+        return False
+    if (folder / "dataset_description.json").is_file() or entities(found[0].name):
+        return True
+    return not any(file.suffix.lower() in _OTHERS for file in folder.iterdir())
+
+
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files with these suffixes below a folder, sorted; derived and hidden folders left out."""
     found: list[Path] = []
@@ -234,7 +249,8 @@ def _find(path: Path, suffix: str, extra: tuple[str, ...] = ()) -> Path | None:
                 fits.append((-len(theirs), candidate.name, candidate))
         if fits:
             return min(fits)[2]
-        if (folder / "dataset_description.json").is_file():
+        # Upwards inside a BIDS tree alone: to session, subject and the data set itself.
+        if folder.name not in _DATATYPES and not folder.name.startswith(("ses-", "sub-")):
             break
         folder = folder.parent
     return None

@@ -285,7 +285,7 @@ def _beside(path: Path) -> Path | None:
 
 def _matches(path: Path, head: bytes) -> bool:
     if path.is_dir():
-        return bool(bids.files_below(path, (".vhdr",)))
+        return bids.holds(path, ".vhdr")
     if _MAGIC.match(head):
         return True
     return path.suffix.lower() in (".eeg", ".vmrk", ".dat") and _beside(path) is not None

@@ -281,7 +281,7 @@ def _number(field: bytes, what: str) -> float:
 def _matches(magic: bytes, suffix: str) -> Callable[[Path, bytes], bool]:
     def matches(path: Path, head: bytes) -> bool:
         if path.is_dir():
-            return bool(bids.files_below(path, (suffix,)))
+            return bids.holds(path, suffix)
         return head.startswith(magic)
 
     return matches

@@ -259,7 +259,7 @@ def _count(eeg: Mapping[str, Any], field: str) -> int:
 
 def _matches(path: Path, head: bytes) -> bool:
     if path.is_dir():
-        return bool(bids.files_below(path, (".set",)))
+        return bids.holds(path, ".set")
     suffix = path.suffix.lower()
     if suffix == ".fdt":
         return path.with_suffix(".set").is_file()

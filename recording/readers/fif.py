@@ -295,7 +295,7 @@ def _findings(raw: Any, said: list[str], skips: list[tuple[float, float]]) -> li
 
 def _matches(path: Path, head: bytes) -> bool:
     if path.is_dir():
-        return bool(bids.files_below(path, (".fif",)))
+        return bids.holds(path, ".fif")
     return head.startswith(_MAGIC)
 
 

@@ -107,8 +107,8 @@ def raw_array(*, trigger: bool = False, annotated: bool = True) -> object:
         return raw
 
 
-def save_fif(raw: object, path: Path) -> None:
-    """Save an mne Raw as float32."""
+def save_fif(raw: object, path: Path, **settings: object) -> None:
+    """Save an mne Raw as float32; `settings` are those of its `save`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        raw.save(path, overwrite=True, verbose="ERROR")  # type: ignore[attr-defined]
+        raw.save(path, overwrite=True, verbose="ERROR", **settings)  # type: ignore[attr-defined]

@@ -171,6 +171,16 @@ def test_two_recordings_in_a_folder_need_a_name(tmp_path: Path) -> None:
         open_recording(tmp_path)
 
 
+def test_folders_with_other_files_are_not_of_one_format(tmp_path: Path) -> None:
+    eeg_files.write_edf(tmp_path / "a.edf")
+    assert find_format(tmp_path).name == "edf"
+    assert open_recording(tmp_path).source == "a.edf"
+    np.savez(tmp_path / "b.npz", x=np.zeros((3, 2)))
+    assert find_format(tmp_path).name == "folder"
+    (tmp_path / "dataset_description.json").write_text("{}")
+    assert find_format(tmp_path).name == "edf"
+
+
 def test_fif(tmp_path: Path) -> None:
     raw = eeg_files.raw_array()
     eeg_files.save_fif(raw, tmp_path / "a_raw.fif")
@@ -209,6 +219,21 @@ def test_fif_joined_recordings_have_a_border(tmp_path: Path) -> None:
     recording = open_recording(tmp_path / "a_raw.fif")
     assert [(p.first, p.stop) for p in recording.neural.pieces] == [(0, 1000), (1000, 2000)]
     assert len(marks(recording)) == 4
+
+
+def test_fif_parts_of_a_split_recording_must_be_there(tmp_path: Path) -> None:
+    import mne
+
+    short = eeg_files.raw_array(annotated=False)
+    raw = mne.io.RawArray(np.tile(short.get_data(), 150), short.info, verbose="ERROR")
+    eeg_files.save_fif(raw, tmp_path / "a_raw.fif", split_size="2MB")
+    parts = sorted(tmp_path.glob("a_raw*.fif"))
+    assert len(parts) > 1
+    neural = open_recording(tmp_path / "a_raw.fif").neural
+    assert np.allclose(whole(neural)[-1000:, :3], short.get_data()[:3].T * 1e6, rtol=1e-5)
+    parts[-1].unlink()
+    with pytest.raises(ValueError, match=r"goes on in 'a_raw-\d.fif'; there is no such file"):
+        open_recording(tmp_path / "a_raw.fif")
 
 
 def test_fif_skipped_samples_are_missing(tmp_path: Path) -> None:

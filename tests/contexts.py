@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from trainer.data.windows import (
+    Dataset,
     ModelContext,
     Statistics,
     Windows,
@@ -145,6 +146,45 @@ def answered_windows(context: ModelContext, rows: int, seed: int = 2) -> Windows
         sessions=np.zeros(rows, np.int64),
         starts=starts,
         targets=targets,
+    )
+
+
+def decode_dataset(samples: int = 1200, *, channels: int = 8, steps: int = 5) -> Dataset:
+    """A position in a plane, in metres, that drives noisy channels; a tenth of it is lost (NaN)."""
+    random = np.random.default_rng(0)
+    kicks, width = random.normal(size=(samples, 2)), np.hanning(30) / 8
+    place = np.stack([np.convolve(each, width, mode="same") for each in kicks.T], axis=1)
+    tuning = random.normal(size=(2, channels))
+    neural = 5.0 * place @ tuning + 0.5 * random.normal(size=(samples, channels)) + 40.0
+    targets = np.where(random.random(samples)[:, None] < 0.1, np.nan, place).astype(np.float32)
+    inputs, outputs = decode_specs(
+        steps=steps, channels=channels, features=1, variables=2, unit="µV", target_unit="m"
+    )
+    edges = {"train": (0, 0.6), "validation": (0.62, 0.78), "test": (0.8, 1.0)}
+    parts = {}
+    for part, (first, stop) in edges.items():
+        starts = np.arange(int(first * samples), int(stop * samples) - steps)
+        parts[part] = Windows(
+            task="decode",
+            observed=steps,
+            inputs=inputs,
+            outputs=outputs,
+            series={"neural": (neural[:, :, None].astype(np.float32),)},
+            sessions=np.zeros(len(starts), np.int64),
+            starts=starts,
+            targets=targets[starts + steps - 1],
+        )
+    return Dataset(
+        name="plane",
+        **parts,
+        fingerprint="0" * 64,
+        rate=20.0,
+        unit="µV",
+        channel_names=tuple(f"c{index}" for index in range(channels)),
+        session_names=("walk",),
+        synthetic=True,
+        description="SYNTHETIC: a position in a plane",
+        output_names=("x", "y"),
     )
 
 

@@ -103,26 +103,32 @@ def balanced_accuracy_interval(
     """95 % interval of the balanced accuracy.
 
     Of independent trials, the posterior of the mean recall under flat priors, which stays honest
-    where every trial was right; of windows that depend on one another, a bootstrap over groups.
+    where every trial was right. Of windows that depend on one another, a bootstrap over groups;
+    where all its draws agree, the posterior with every group counted as one trial of its classes.
     """
-    counts = confusion(decided, choice, classes)
-    trials = counts.sum(axis=1)
-    if resampled.independent:
-        generator = np.random.Generator(np.random.PCG64(_SEED))
-        hits = counts.diagonal()[trials > 0]
-        misses = trials[trials > 0] - hits
-        draws = generator.beta(hits + 1.0, misses + 1.0, (5 * DRAWS, len(hits)))
-        return _central(draws.mean(axis=1))
     one_hot = np.eye(classes)[choice]
     hit = one_hot * (decided == choice)[:, None]
+    occurs = one_hot.any(axis=0)
+    if resampled.independent:
+        return _posterior(hit.sum(axis=0)[occurs], one_hot.sum(axis=0)[occurs])
 
     def score(sums: np.ndarray) -> np.ndarray:
         hits, shown = sums[:, 0], sums[:, 1]
         recall = np.divide(hits, shown, out=np.full_like(hits, np.nan), where=shown > 0)
         # A draw without one of the classes would be scored on another task.
-        return np.asarray(recall[:, trials > 0].mean(axis=1))
+        return np.asarray(recall[:, occurs].mean(axis=1))
 
-    return resampled.interval(np.stack([hit, one_hot], axis=1), score)
+    found = resampled.interval(np.stack([hit, one_hot], axis=1), score)
+    if found is None or found[0] < found[1]:
+        return found
+    groups = (resampled.sums(one_hot) > 0).sum(axis=0)[occurs]
+    return _posterior(groups * hit.sum(axis=0)[occurs] / one_hot.sum(axis=0)[occurs], groups)
+
+
+def _posterior(hits: np.ndarray, trials: np.ndarray) -> list[float] | None:
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    draws = generator.beta(hits + 1.0, trials - hits + 1.0, (5 * DRAWS, len(hits)))
+    return _central(draws.mean(axis=1))
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float | None:

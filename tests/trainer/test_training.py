@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from contexts import decode_dataset
 from rich.console import Console
 
 from trainer import checkpoint, folder, scoring
@@ -267,6 +268,62 @@ def test_decoding_is_judged_by_cross_entropy_and_accuracy(tmp_path: Path) -> Non
     assert {"test_cross_entropy", "test_accuracy"} <= set(run.metrics)
     assert run.history[-1]["cross_entropy"] < run.history[0]["cross_entropy"] < 3
     assert 0 <= run.metrics["test_accuracy"] <= 1
+
+
+def test_the_loss_of_a_task_is_its_own_unless_one_is_named(tmp_path: Path) -> None:
+    text = DECODING.replace("objective: cross_entropy, ", "")
+    one = train(small(tmp_path, text=text), tmp_path / "one", console=QUIET)
+    named = train(small(tmp_path, text=DECODING), tmp_path / "two", console=QUIET)
+    assert one.history == named.history
+
+
+def test_rare_classes_weigh_more_in_the_loss_alone(tmp_path: Path) -> None:
+    dataset = load_dataset({"name": "synthetic_decoding", "trials": 200})
+    windows = dataset.train
+    rare = np.flatnonzero((windows.targets != 2) | (np.arange(len(windows)) % 8 == 0))
+    windows = dataclasses.replace(
+        windows,
+        sessions=windows.sessions[rare],
+        starts=windows.starts[rare],
+        targets=windows.targets[rare],
+    )
+    plain = scoring.objective(None, "classify")
+    weighted = scoring.weighted(plain, windows, "balanced")
+    assert scoring.weighted(plain, windows, "none") is plain
+    assert scoring.weighted(scoring.objective("mse", "decode"), windows, "balanced") is not plain
+    counts = np.bincount(windows.targets)
+    probability = torch.softmax(torch.randn(len(windows), 3), 1)
+    choice = torch.from_numpy(windows.targets)
+    costs = -probability.gather(1, choice[:, None])[:, 0].log()
+    wanted = np.mean([float(costs[choice == c].mean()) for c in range(3)])
+    assert float(weighted(probability, choice)) == pytest.approx(wanted, rel=1e-5)
+    assert counts.min() < 0.2 * counts.max()
+    even = dataclasses.replace(
+        windows,
+        sessions=windows.sessions[:30],
+        starts=windows.starts[:30],
+        targets=np.arange(30) % 3,
+    )
+    assert scoring.weighted(plain, even, "balanced") is plain
+
+
+def test_what_was_not_measured_costs_nothing_and_has_no_gradient() -> None:
+    dataset = decode_dataset(300)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(40, 2))
+    objective = scoring.objective("huber", "decode")
+    batch = dataset.train.batch(slice(0, 60))
+    lost = np.isnan(batch.targets["behavior"])
+    assert lost.any()
+    scale = torch.tensor(scoring.target_scale(dataset.train), dtype=torch.float32)
+    gradients = []
+    for filler in (np.nan, None):
+        answers = module(torch.from_numpy(batch.inputs["neural"])).detach().numpy()
+        batch.targets["behavior"][lost] = answers[lost] if filler is None else filler
+        module.zero_grad()
+        scoring.loss(module, dataset.train, batch, objective, scale).backward()
+        gradients.append(module[1].weight.grad.clone())
+    assert torch.isfinite(gradients[0]).all()
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_objective_and_model_must_suit_the_task(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Decoder(nn.Module):
         *,
         hidden_size: Annotated[int, Field(ge=1)] = 32,
         tokens: Annotated[int, Field(ge=1)] = 16,
-        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__()
         self.classifies = context.task == "classify"

@@ -14,13 +14,14 @@ from trainer.data.errors import DataError
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
 from trainer.models.discriminant import discriminant, temperature
-from trainer.models.ridge import Moments, best, with_ones
+from trainer.models.ridge import TOLERANCE, Moments, solve, with_ones
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 BINS = {"classify": 8, "decode": 16}
-MAX_COLUMNS = 4096
+MAX_COLUMNS = 2048
+FOLDS = 5
 VARIANCE_FLOOR = 1e-6  # of a channel inside a window, in train variances
 
 
@@ -33,9 +34,10 @@ class LinearReadout(nn.Module):
     discriminant analysis, Ledoit-Wolf covariances, the temperature set on the validation part.
 
     bins: time bins, at most one for each step. Null is 16 of decode, 8 of classify, fewer where
-        the columns would be more than 4096.
-    penalty: of decode. Null chooses from 1 ... 100000 on the validation part: the largest whose
-        error is within 0.5 % of the smallest.
+        the columns would be more than 2048.
+    penalty: of decode. Null chooses from 1 ... 100000 the largest whose error is within 0.5 % of
+        the smallest, over the validation part and five blocks of the train part left out in turn:
+        behaviour is at rest for long, and one part alone may hold no movement.
     baseline: of classify: "first" subtracts feature 0 of the first step, "none" nothing. Null
         chooses by the cross-entropy of the validation part.
     priors: of classify: "balanced" takes every class as equally likely, "train" as in that part.
@@ -149,32 +151,40 @@ class LinearReadout(nn.Module):
     def _fit_variables(self, train: Windows, validation: Windows) -> Tensor:
         """Weights (column + 1, variable) by ridge; variables measured together share their sums."""
         weights = torch.zeros(self.weight.shape[0] + 1, self.weight.shape[1], dtype=torch.float64)
+        blocks = np.arange(len(train)) * FOLDS // len(train)
         for variables in _measured_together(train, validation):
-            fit, check = (self._moments(part, variables) for part in (train, validation))
-            shift, scale = _column_statistics(fit)
-            fit, check = (_standardized(moments, shift, scale) for moments in (fit, check))
-            # Where nothing of it was measured in the validation part, the train part decides.
-            found = best(fit, check if float(check.gram[-1, -1]) > 0 else fit, self.penalties)
+            folds = self._moments(train, variables, blocks)
+            check = self._moments(validation, variables, np.zeros(len(validation), np.int64))
+            shift, scale = _column_statistics(_total(folds))
+            folds = [_standardized(moments, shift, scale) for moments in folds]
+            found = _ridge(folds, _standardized(_total(check), shift, scale), self.penalties)
             weights[:-1, variables] = scale[:, None] * found[:-1]
             weights[-1, variables] = found[-1] - shift @ (scale[:, None] * found[:-1])
         return weights
 
-    def _moments(self, windows: Windows, variables: list[int]) -> Moments:
+    def _moments(self, windows: Windows, variables: list[int], blocks: np.ndarray) -> list[Moments]:
+        """Sums over the measured windows of each block; blocks (window,) rise from 0."""
         columns = self.weight.shape[0] + 1
-        gram = torch.zeros(columns, columns, dtype=torch.float64)
-        cross = torch.zeros(columns, len(variables), dtype=torch.float64)
-        squares = 0.0
+        found = [
+            Moments(
+                torch.zeros(columns, columns, dtype=torch.float64),
+                torch.zeros(columns, len(variables), dtype=torch.float64),
+                0.0,
+            )
+            for _ in range(int(blocks[-1]) + 1)
+        ]
         assert windows.targets is not None
         scale = torch.where(self.target_std > 0, self.target_std, 1.0)
         for rows, design in self._designs(windows):
             behavior = torch.from_numpy(windows.targets[rows].astype(np.float64))
             targets = ((behavior - self.target_mean) / scale)[:, variables]
             measured = torch.isfinite(targets[:, 0])
-            design, targets = with_ones(design[measured]), targets[measured]
-            gram += design.T @ design
-            cross += design.T @ targets
-            squares += float(targets.square().sum())
-        return Moments(gram, cross, squares)
+            for block in np.unique(blocks[rows]):
+                chosen = measured & torch.from_numpy(blocks[rows] == block)
+                x, y = with_ones(design[chosen]), targets[chosen]
+                more = Moments(x.T @ x, x.T @ y, float(y.square().sum()))
+                found[block] = _total([found[block], more])
+        return found
 
     def _fit_classes(self, train: Windows, validation: Windows) -> Tensor:
         """Weights (column + 1, class) of the discriminant."""
@@ -217,6 +227,36 @@ def _measured_together(train: Windows, validation: Windows) -> list[list[int]]:
         found = [np.isfinite(part.targets[:, variable]) for part in (train, validation)]  # type: ignore[index]
         groups.setdefault(np.concatenate(found).tobytes(), []).append(variable)
     return list(groups.values())
+
+
+def _total(parts: list[Moments]) -> Moments:
+    gram, cross = parts[0].gram.clone(), parts[0].cross.clone()
+    for part in parts[1:]:
+        gram += part.gram
+        cross += part.cross
+    return Moments(gram, cross, sum(part.squares for part in parts))
+
+
+def _ridge(folds: list[Moments], validation: Moments, penalties: tuple[float, ...]) -> Tensor:
+    """Weights fitted on all folds, by the penalty that does best on what a fit did not see."""
+    total = _total(folds)
+    if len(penalties) == 1:
+        return solve(total.gram, total.cross, penalties[0])
+    checks = [(total, validation)]
+    for fold in folds:
+        rest = Moments(
+            total.gram - fold.gram, total.cross - fold.cross, total.squares - fold.squares
+        )
+        # A fold may hold all that was measured, or nothing.
+        if float(fold.gram[-1, -1]) > 0 and float(rest.gram[-1, -1]) > 0:
+            checks.append((rest, fold))
+    errors = {
+        penalty: sum(check.error(solve(fit.gram, fit.cross, penalty)) for fit, check in checks)
+        for penalty in sorted(penalties)
+    }
+    bound = min(errors.values()) * (1.0 + TOLERANCE)
+    chosen = max(penalty for penalty, error in errors.items() if error <= bound)
+    return solve(total.gram, total.cross, chosen)
 
 
 def _column_statistics(moments: Moments) -> tuple[Tensor, Tensor]:

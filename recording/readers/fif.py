@@ -18,7 +18,8 @@ from recording.readers import Format, bids, register
 from recording.readers.edf_records import changes
 from recording.readers.eeg import Contents, EegOptions, Marker, assemble
 
-_FILE_ID, _BLOCK_START, _REFERENCE = 100, 104, 118
+_FILE_ID, _BLOCK_START, _BLOCK_END, _ROLE, _REFERENCE = 100, 104, 105, 115, 118
+_PREVIOUS_FILE = 1
 _RAW_BLOCKS = {102, 112, 119}
 _EPOCHS, _EVOKED = 373, 104
 _MAGIC = struct.pack(">iii", _FILE_ID, 31, 20)
@@ -91,7 +92,7 @@ class RawSignal:
 
 @dataclass(frozen=True)
 class Tags:
-    """What the walk through the tags found: kinds of blocks, names of other files."""
+    """What the walk through the tags found: kinds of blocks, names of files that it goes on in."""
 
     blocks: frozenset[int]
     files: tuple[str, ...]
@@ -119,7 +120,7 @@ def open_fif(path: Path, options: EegOptions) -> Recording:
 def walk_tags(path: Path) -> Tags:
     """Every tag of the file, in order; raises RecordingError where one does not fit the file."""
     size = path.stat().st_size
-    blocks, files, at, count = set(), [], 0, 0
+    blocks, files, at, count, role = set(), [], 0, 0, 0
     with path.open("rb") as file:
         while at < size:
             file.seek(at)
@@ -132,9 +133,12 @@ def walk_tags(path: Path) -> Tags:
                     f"a tag at byte {at} says {length} bytes; the file ends before: it is "
                     "truncated or damaged"
                 )
-            if kind == _BLOCK_START and length == 4:
+            if kind in (_BLOCK_START, _BLOCK_END) and length == 4:
                 blocks.add(int.from_bytes(file.read(4), "big"))
-            elif kind == _REFERENCE:
+                role = 0
+            elif kind == _ROLE and length == 4:
+                role = int.from_bytes(file.read(4), "big")
+            elif kind == _REFERENCE and role != _PREVIOUS_FILE:
                 files.append(file.read(min(length, 4096)).decode("latin-1"))
             if following == -1:
                 break
@@ -179,6 +183,10 @@ def _open(path: Path) -> tuple[Any, list[str]]:
         except Exception as error:
             kind = type(error).__name__
             raise RecordingError(f"is damaged: mne cannot read it ({kind}: {error})") from None
+    # A file's directory may name other tags than those that follow one another.
+    folder = path.parent.resolve()
+    if any(Path(one).parent.resolve() != folder for one in raw.filenames if one is not None):
+        raise RecordingError("goes on in a file of another folder; must be in its own")
     texts = dict.fromkeys(str(one.message) for one in caught)
     return raw, [text for text in texts if "naming conventions" not in text]
 

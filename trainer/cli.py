@@ -277,9 +277,10 @@ def _init(argv: list[str]) -> int:
 
 
 def _crossvalidate(argv: list[str]) -> int:
+    overrides, rest = split_overrides(argv)
     from trainer.crossvalidation import run
 
-    return run(argv)
+    return run(rest, overrides)
 
 
 def _models(argv: list[str]) -> int:

@@ -192,7 +192,7 @@ def test_splits_that_do_not_work_out_are_refused(split, text):
 
 
 def test_time_split_of_trials_is_refused():
-    with pytest.raises(SplitError, match="session 'a' has trials: use trial"):
+    with pytest.raises(SplitError, match="these have trials: use trial"):
         split_blocks([Block("a", 0, 50), Block("a", 50, 100, trial=1)], TimeSplit(), window=20)
 
 

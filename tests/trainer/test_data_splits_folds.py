@@ -270,7 +270,7 @@ def test_time_runs_over_the_pieces_of_a_session():
         (
             [Block("a", 0, 50), Block("a", 50, 100, trial=1)],
             FoldSplit(by="fold"),
-            "split.unit: block needs continuous sessions; session 'a' has trials",
+            "split.unit: block needs continuous sessions; these have trials",
         ),
     ],
 )

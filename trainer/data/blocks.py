@@ -39,7 +39,7 @@ def unit_of(block: Block, by: str) -> Hashable:
     """What of a block a split by `by` never parts: (session, trial), a subject's name, …"""
     if by in ("trial", "segment"):
         return block.session, getattr(block, by)
-    return getattr(block, by)
+    return str(getattr(block, by))
 
 
 def by_session(blocks: Iterable[Block]) -> dict[str, list[Block]]:
@@ -56,11 +56,9 @@ def in_stretches(blocks: Sequence[Block], shares: Sequence[float], where: str) -
     Raises SplitError, naming the setting `where`, for sessions of several trials.
     """
     stretches: list[list[Block]] = [[] for _ in range(len(shares) + 1)]
-    for session, own in by_session(blocks).items():
+    for own in by_session(blocks).values():
         if len({block.trial for block in own}) > 1:
-            raise SplitError(
-                f"{where} needs continuous sessions; session {session!r} has trials: use trial"
-            )
+            raise SplitError(f"{where} needs continuous sessions; these have trials: use trial")
         total = sum(map(len, own))
         edges = [0, *(round(total * share) for share in shares), total]
         at = 0

@@ -271,4 +271,4 @@ def _filtered(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     shift = np.uint64(64 - bits)
     table = np.zeros(2**bits, bool)
     table[others >> shift] = True
-    return keys[table[keys >> shift]]
+    return np.asarray(keys[table[keys >> shift]])

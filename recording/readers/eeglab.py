@@ -15,7 +15,7 @@ from recording.errors import RecordingError
 from recording.readers import Format, bids, mat5, mat73, register
 from recording.readers.eeg import Contents, EegOptions, Marker, assemble, distinct, linear
 from recording.readers.eeglab_fields import EpochsSignal, read_fields
-from recording.readers.hdf5_signal import is_hdf5, open_hdf5
+from recording.readers.hdf5_signal import is_hdf5, open_hdf5, reading
 from recording.signals import FileArray, Signal
 
 _FIELDS = frozenset(
@@ -267,7 +267,7 @@ def _matches(path: Path, head: bytes) -> bool:
         return is_hdf5(path, head) or head.startswith(mat5.SIGNATURE)
     try:
         if head.startswith(mat73.SIGNATURE):
-            with open_hdf5(path) as file:
+            with open_hdf5(path) as file, reading(path.name):
                 names = set(file)
         elif head.startswith(mat5.SIGNATURE):
             names = set(mat5.variables(path))

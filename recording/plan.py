@@ -74,9 +74,13 @@ class Plan(BaseModel):
     def prepare(self, recording: Recording) -> Recording:
         """The recording as the artifact takes it: every step but those inside the graph.
 
-        Raises RecordingError where it does not fit: rate, channels, or a step.
+        Steps on behaviour that the recording does not hold are left out. Raises RecordingError
+        where it does not fit: rate, channels, or a step.
         """
-        prepared = prepare(recording, self.steps[: len(self.steps) - self.graph_steps])
+        prepared = recording
+        for index, one in enumerate(self.steps[: len(self.steps) - self.graph_steps]):
+            if one.has_work(prepared):
+                prepared = prepare(prepared, [one], first=index)
         self._check(prepared)
         return prepared
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,11 @@ class Behavior(Step):
 
     step: Literal["behavior"] = "behavior"
     channels: Names = Field(min_length=1)
+
+    def has_work(self, recording: Recording) -> bool:
+        """Whether one of the channels is there."""
+        names = recording.neural.names
+        return any(fnmatchcase(name, pattern) for pattern in self.channels for name in names)
 
     def apply(self, recording: Recording) -> Recording:
         """The recording with both modalities, lazily."""
@@ -55,6 +61,10 @@ class Mask(Step):
     channels: Names = ()
     value: float = 0.0
 
+    def has_work(self, recording: Recording) -> bool:
+        """Whether there is behaviour."""
+        return "behavior" in recording.modalities
+
     def apply(self, recording: Recording) -> Recording:
         """The recording with masked behavior, lazily."""
         behavior = behavior_of(recording)
@@ -83,6 +93,10 @@ class Align(Step):
     method: Method = "linear"
     gap: float = Field(default=0.25, gt=0)
 
+    def has_work(self, recording: Recording) -> bool:
+        """Whether there is behaviour."""
+        return "behavior" in recording.modalities
+
     def apply(self, recording: Recording) -> Recording:
         """The recording with aligned behavior, computed when it is read."""
         neural, behavior = recording.neural, behavior_of(recording)
@@ -109,6 +123,10 @@ class Moving(Step):
     step: Literal["moving"] = "moving"
     channels: Names = ()
     above: float = Field(gt=0)
+
+    def has_work(self, recording: Recording) -> bool:
+        """Whether there is behaviour."""
+        return "behavior" in recording.modalities
 
     def apply(self, recording: Recording) -> Recording:
         """The recording with behavior of movement alone, lazily."""

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from recording.contract import Piece, Recording
 from recording.errors import RecordingError
-from recording.preparation.channels import potential_only
 from recording.preparation.filters import CausalFilter, Phase
 from recording.preparation.steps import Step, step
 from recording.preparation.streams import Part, finite_parts
@@ -30,7 +29,7 @@ ELLIPTIC = (8, 0.05, 60.0, 0.8)
 
 @step("resample")
 class Resample(Step):
-    """Bring `neural` to `rate` Hz; what the lower rate cannot hold is filtered out first.
+    """Bring `neural`, features too, to `rate` Hz; what that cannot hold is filtered out first.
 
     Up to 0.8 of the lower Nyquist frequency passes within 1 %; from that frequency on 60 dB less.
     `phase: causal` uses past samples alone and comes late: by some 3 samples of the new rate where
@@ -47,7 +46,6 @@ class Resample(Step):
     def apply(self, recording: Recording) -> Recording:
         """The resampled recording, computed when it is read."""
         neural = recording.neural
-        potential_only(neural, self.step)
         ratio = self.ratio(neural.rate)
         if ratio == 1:
             return recording

@@ -55,6 +55,13 @@ class Step(BaseModel):
         """The step with its statistics, from the train ranges of prepared sessions alone."""
         return self
 
+    def has_work(self, recording: Recording) -> bool:
+        """Whether there is what the step works on; a prediction leaves it out where not.
+
+        A recording to predict need not hold the behaviour that a model was trained to decode.
+        """
+        return True
+
     def operations(self, channels: tuple[Channel, ...]) -> tuple[Operation, ...] | None:
         """The step as operations on `neural` with these channels; None where it is none."""
         return None
@@ -116,9 +123,12 @@ Preparation = Annotated[
 ]
 
 
-def prepare(recording: Recording, steps: Sequence[Step]) -> Recording:
-    """The recording after the steps, in order; raises RecordingError naming the step."""
-    for index, one in enumerate(steps):
+def prepare(recording: Recording, steps: Sequence[Step], *, first: int = 0) -> Recording:
+    """The recording after the steps, in order; raises RecordingError naming the step.
+
+    `first` is the place of the first of them in the whole preparation.
+    """
+    for index, one in enumerate(steps, start=first):
         try:
             recording = one.apply(recording)
         except RecordingError as error:

@@ -48,13 +48,13 @@ def parts(series: Series) -> Iterator[Part]:
 
 
 def finite_parts(series: Series, name: str, source: str) -> Iterator[Part]:
-    """The same as float64 (time, channel) for step `name` of file `source`.
+    """The same as float64 (time, channel · feature) for step `name` of file `source`.
 
     Raises RecordingError at the first sample that is missing or infinite: it would spread.
     """
-    channels = len(series.channels)
+    columns = math.prod(series.values.shape[1:])
     for part in parts(series):
-        values = np.asarray(part.values, np.float64).reshape(-1, channels)
+        values = np.asarray(part.values, np.float64).reshape(-1, columns)
         bad = ~np.isfinite(values)
         if bad.any():
             row, column = np.argwhere(bad)[0]
@@ -64,7 +64,7 @@ def finite_parts(series: Series, name: str, source: str) -> Iterator[Part]:
                 f"{name}: the value is {what} and would spread to its neighbours; "
                 f"put {remedy} in front of {name}",
                 file=source,
-                stream=series.names[column],
+                stream=series.names[column // len(series.features)],
                 at=part.piece.start + (part.offset + int(row)) / series.rate,
             )
         yield Part(part.piece, part.offset, values)

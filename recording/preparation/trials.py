@@ -111,6 +111,10 @@ class States(Step):
     classes: Classes | None = None
     minimum: float = Field(default=0.0, ge=0)
 
+    def has_work(self, recording: Recording) -> bool:
+        """Whether there is behaviour."""
+        return "behavior" in recording.modalities
+
     def apply(self, recording: Recording) -> Recording:
         """The recording with trials, in place of others; RecordingError where there are none."""
         behavior = behavior_of(recording)

@@ -245,3 +245,17 @@ def test_band_features_are_those_of_band_power_with_the_potential_first():
     alone = run(of(series(values)), {**step, "potential": False}).neural
     assert alone.features == ("4-8 Hz", "8-20 Hz")
     assert neural(of(alone)).tobytes() == power.tobytes()
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@pytest.mark.parametrize("rate", [25.0, 40.0])
+def test_every_feature_is_resampled_like_a_channel(rate, phase):
+    down = {"step": "resample", "rate": rate, "phase": phase}
+    bands = {"step": "bands", "edges": EDGES, "smoothing": 0.07}
+    before = neural(of(series(noise(300))), bands)
+    after = run(of(series(noise(300))), bands, down).neural
+    assert after.features == ("value", "4-8 Hz", "8-20 Hz")
+    found = neural(of(after))
+    for feature in range(3):
+        alone = neural(of(series(before[:, :, feature].copy())), down)
+        np.testing.assert_array_equal(found[:, :, feature], alone)

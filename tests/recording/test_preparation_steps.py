@@ -198,7 +198,7 @@ def test_no_value_makes_parsing_crash(value, name, data):
         assert dump_steps(parse_steps(dump_steps(steps))) == dump_steps(steps)
 
 
-@pytest.mark.parametrize("name", ["declare", "scale", "clip", "reference", "filter", "resample"])
+@pytest.mark.parametrize("name", ["declare", "scale", "clip", "reference", "filter"])
 def test_steps_on_potentials_refuse_features(name):
     example = next(example for example in EXAMPLES if example["step"] == name)
     with pytest.raises(RecordingError, match=f"put {name} in front of bands"):

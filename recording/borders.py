@@ -38,7 +38,7 @@ def find_regular(jumps: list[tuple[int, np.ndarray]]) -> Regular | None:
     `jumps`: of each part its first sample and, per sample, the log of how unlikely the step to it
     is, NaN where there is no step.
     """
-    parts = [(start, _scores(local(values))) for start, values in jumps]
+    parts = [(start, _scores(values)) for start, values in local(jumps)]
     if not parts:
         return None
     longest = max((scores for _, scores in parts), key=len)
@@ -59,8 +59,7 @@ def find_single(
     second mention.
     """
     found = []
-    for start, values in jumps:
-        scores = local(values)
+    for start, scores in local(jumps):
         for at in np.flatnonzero(scores > SINGLE_SCORE):
             around = np.concatenate([scores[max(0, at - 4) : at], scores[at + 1 : at + 5]])
             sample = start + int(at)
@@ -75,17 +74,23 @@ def find_single(
     return found
 
 
-def local(values: np.ndarray) -> np.ndarray:
-    """Log unlikeliness against the median around, in robust standard deviations: (time,)."""
+def local(jumps: list[tuple[int, np.ndarray]]) -> list[tuple[int, np.ndarray]]:
+    """Log unlikeliness against the median around, in robust standard deviations of all parts."""
     from scipy.ndimage import median_filter
 
-    missing = ~np.isfinite(values)
-    if missing.all():
-        return np.zeros_like(values)
-    filled = np.where(missing, np.median(values[~missing]), values)
-    away = filled - median_filter(filled, LOCAL, mode="nearest")
-    spread = 1.4826 * float(np.median(np.abs(away[~missing])))
-    return np.where(missing, 0.0, away / spread) if spread > 0 else np.zeros_like(values)
+    away = []
+    for _, values in jumps:
+        missing = ~np.isfinite(values)
+        middle = np.median(values[~missing]) if not missing.all() else 0.0
+        filled = np.where(missing, middle, values)
+        around = median_filter(filled, LOCAL, mode="nearest") if len(filled) > LOCAL else middle
+        away.append(np.where(missing, np.nan, filled - around))
+    known = np.concatenate([part[np.isfinite(part)] for part in away] or [np.zeros(0)])
+    spread = 1.4826 * float(np.median(np.abs(known))) if known.size else 0.0
+    return [
+        (start, np.nan_to_num(part / spread) if spread > 0 else np.zeros_like(part))
+        for (start, _), part in zip(jumps, away, strict=True)
+    ]
 
 
 def _scores(values: np.ndarray) -> np.ndarray:

@@ -7,15 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from recording.contract import NEURAL_TYPES, Finding, Series
+from recording.contract import Finding, Series
 from recording.pilot import Pilot
 from recording.scan import Scan
-from recording.streams import ChannelHealth, listed, patterns
+from recording.streams import MEASURED, STATES, ChannelHealth, listed, patterns
+from recording.unit_findings import ELECTRIC, unit_findings
 
-ELECTRIC = ("eeg", "ecog", "seeg", "lfp")
-MICROVOLTS = {"V": 1e6, "mV": 1e3, "µV": 1.0, "uV": 1.0, "nV": 1e-3}
-PLAUSIBLE = (0.5, 2000.0)  # µV of standard deviation
-STATES = 16  # a channel with no more different values is a code, not a measurement
 CLIPPED_SHARE = 5e-4
 ARTEFACT_SHARE = 0.01
 LEAST_AVERAGES = 8  # spectra of fewer stretches have peaks by chance
@@ -38,7 +35,7 @@ def channel_figures(series: Series, pilot: Pilot, scan: Scan) -> tuple[ChannelHe
         flat = high - low <= 1e-9 * max(abs(low), abs(high))
         others = (types == channel.type) & (np.arange(len(types)) != index)
         held = scan.at_minimum[index] + scan.at_maximum[index]
-        code = pilot.distinct[index] <= STATES
+        code = not flat and channel.type != "spikes" and bool(pilot.distinct[index] <= STATES)
         found.append(
             replace(
                 base,
@@ -51,6 +48,7 @@ def channel_figures(series: Series, pilot: Pilot, scan: Scan) -> tuple[ChannelHe
                 clipped=0.0 if flat or code or held < 10 else float(held / count),
                 artefacts=float(scan.artefacts[index] / count),
                 flat=flat,
+                code=code,
                 noise_ratio=None if flat else float(pilot.noise_ratio[index]),
                 correlation=(
                     float(np.abs(pilot.correlation[index, others]).mean()) if others.any() else None
@@ -65,13 +63,13 @@ def channel_findings(
 ) -> Iterator[Finding]:
     """Findings about the channels of one regular series."""
     yield from _flat(name, channels)
-    yield from _odd(name, channels)
-    yield from _clipped(name, channels)
-    yield from _twins(name, channels, pilot)
     if name == "neural":
+        yield from _codes(name, channels)
+        yield from _odd(name, channels)
+        yield from _clipped(name, channels)
+        yield from _twins(name, channels, pilot)
         yield from _artefacts(name, series, pilot, scan, channels)
-        yield from _scale(name, channels)
-        yield from _no_unit(name, channels)
+        yield from unit_findings(name, channels)
         yield from _mains(name, series, pilot, scan.count)
 
 
@@ -97,10 +95,24 @@ def _flat(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
         )
 
 
+def _codes(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
+    codes = tuple(c.name for c in channels if c.code and c.type in MEASURED)
+    if codes:
+        yield Finding(
+            "code",
+            f"{listed(codes)}: few different values: states or labels, not a signal",
+            "take them out of what is modelled, as behaviour",
+            name,
+            channels=codes,
+            level="note",
+            steps=({"step": "behavior", "channels": patterns(codes)},),
+        )
+
+
 def _odd(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
     """Channels whose spread is far from the others' and which do not follow them; white noise."""
-    for kind in dict.fromkeys(c.type for c in channels if c.type in NEURAL_TYPES):
-        group = [c for c in channels if c.type == kind and not c.flat and c.spread]
+    for kind in dict.fromkeys(c.type for c in channels if c.type in MEASURED):
+        group = [c for c in channels if c.type == kind and not (c.flat or c.code) and c.spread]
         if len(group) < FEWEST:
             continue
         spreads = np.log([c.spread or 1.0 for c in group])
@@ -128,9 +140,10 @@ def _odd_finding(
     )
     more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
     names = tuple(c.name for c in bad)
+    kind = "" if bad[0].type == "other" else f"{bad[0].type} "
     return Finding(
         "noisy",
-        f"{each}{more}: unlike the other {bad[0].type} channels "
+        f"{each}{more}: unlike the other {kind}channels "
         f"(std {_figure(typical)}{unit}, correlation {follows:.2f}): a bad contact",
         "leave out, before any re-referencing",
         name,
@@ -140,7 +153,7 @@ def _odd_finding(
 
 
 def _clipped(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
-    bad = [c for c in channels if c.type in NEURAL_TYPES and c.clipped > CLIPPED_SHARE]
+    bad = [c for c in channels if c.type in MEASURED and c.clipped > CLIPPED_SHARE]
     if bad:
         worst = max(bad, key=lambda c: c.clipped)
         names = tuple(c.name for c in bad)
@@ -157,7 +170,9 @@ def _clipped(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
 
 
 def _twins(name: str, channels: Sequence[ChannelHealth], pilot: Pilot) -> Iterator[Finding]:
-    live = np.array([not c.flat and c.missing < 1 and c.type in NEURAL_TYPES for c in channels])
+    live = np.array(
+        [not (c.flat or c.code) and c.missing < 1 and c.type in MEASURED for c in channels]
+    )
     same = np.triu(np.abs(pilot.correlation) > 1 - 1e-9, 1) & live & live[:, None]
     if not same.any():
         return
@@ -180,9 +195,12 @@ def _artefacts(
     bad = [
         (i, c)
         for i, c in enumerate(channels)
-        if 0 < c.artefacts < ARTEFACT_SHARE and c.type in NEURAL_TYPES and c.type != "spikes"
+        if 0 < c.artefacts < ARTEFACT_SHARE
+        and not c.code
+        and c.type in MEASURED
+        and c.type != "spikes"
     ]
-    if not runs or not bad or any(pilot.distinct[i] <= STATES for i, _ in bad):
+    if not runs or not bad:
         return
     rows = sum(stop - first for first, stop in runs)
     far = max(
@@ -210,64 +228,6 @@ def clip_limit(pilot: Pilot) -> float:
     """A round distance from the median that some 0.1 % of the values exceed."""
     least = 5 * float(np.nanmax(np.where(np.isfinite(pilot.spread), pilot.spread, 0.0)))
     return _round(max(pilot.typical, least))
-
-
-def _scale(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
-    """Electric channels of one type and unit whose spread no electrode gives; one per factor."""
-    wrong: dict[float, list[tuple[str, list[ChannelHealth], float]]] = {}
-    for kind, unit in dict.fromkeys((c.type, c.unit) for c in channels):
-        group = [c for c in channels if (c.type, c.unit) == (kind, unit) and c.spread]
-        if kind not in ELECTRIC or unit not in MICROVOLTS or not group:
-            continue
-        spread = float(np.median([c.spread or 0.0 for c in group])) * MICROVOLTS[unit]
-        if not PLAUSIBLE[0] <= spread <= PLAUSIBLE[1]:
-            # Wrong prefixes are wrong by thousands.
-            factor = 10.0 ** (3 * round(np.log10(30.0 / spread) / 3)) * MICROVOLTS[unit]
-            wrong.setdefault(float(f"{factor:g}"), []).append((kind, group, spread))
-    for factor, groups in wrong.items():
-        each = "; ".join(f"{kind} by {spread:.3g} µV" for kind, _, spread in groups)
-        after = " and ".join(
-            f"{float(np.median([c.spread or 0.0 for c in group])) * factor:.3g} µV"
-            for _, group, _ in groups
-        )
-        names = [c.name for _, group, _ in groups for c in group]
-        yield Finding(
-            "scale",
-            f"as the file states its unit, the channels spread by too much or too little: {each}; "
-            f"usual are {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} µV. The stated unit is probably wrong",
-            f"declare it: times {factor:g} the spread is {after}",
-            name,
-            channels=tuple(names),
-            steps=(
-                {
-                    "step": "declare",
-                    "unit": "µV",
-                    "factor": factor,
-                    "types": list(dict.fromkeys(kind for kind, _, _ in groups)),
-                },
-            ),
-        )
-
-
-def _no_unit(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
-    bare = [c for c in channels if not c.unit and c.type not in ("spikes", "stimulus")]
-    if not bare:
-        return
-    electric = [c for c in bare if c.type in ELECTRIC]
-    spread = float(np.median([c.spread or 0.0 for c in electric or bare]))
-    known = bool(electric) and len(electric) == len(bare)
-    likely = known and PLAUSIBLE[0] <= spread <= PLAUSIBLE[1]
-    guess = "as µV that would be usual" if likely else "not known to be µV"
-    yield Finding(
-        "unit",
-        f"no unit is stated for {len(bare)} channels ({listed([c.name for c in bare], 3)}); "
-        f"they spread by {spread:.3g}" + (f", {guess}" if electric else ""),
-        "declare the unit where you know it: {step: declare, unit: µV}",
-        name,
-        channels=tuple(c.name for c in bare),
-        level="note",
-        steps=({"step": "declare", "unit": "µV"},) if likely else (),
-    )
 
 
 def _mains(name: str, series: Series, pilot: Pilot, count: int) -> Iterator[Finding]:

@@ -68,8 +68,13 @@ def map_of(axes: Axes, channels: tuple[ChannelHealth, ...]) -> None:
             label="with a finding",
         )
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.97), borderpad=0.0)
+    named: list[np.ndarray] = []
+    apart = 0.04 * float(np.nanmax(np.ptp(places[np.isfinite(places).all(axis=1)], axis=0)))
     for channel, place in zip(channels, places, strict=True):
-        if len(channels) <= NAMED or channel.marks:
+        # One name where several would lie on one another.
+        free = all(np.hypot(*(place - other)) > apart for other in named)
+        if np.isfinite(place).all() and (channel.marks or (len(channels) <= NAMED and free)):
+            named.append(place)
             axes.annotate(
                 channel.name,
                 place,

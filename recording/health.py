@@ -10,6 +10,7 @@ import numpy as np
 from recording.behavior_findings import event_findings, lost_positions
 from recording.channel_findings import channel_figures, channel_findings
 from recording.contract import Events, Finding, Recording, Samples, Series
+from recording.lagged_copies import lagged_findings
 from recording.pilot import parts, plane, take_pilot
 from recording.scan import run_through
 from recording.signals import settle
@@ -100,6 +101,8 @@ def _series(
     scan = run_through(series, pilot, wanted, advance)
     channels = channel_figures(series, pilot, scan)
     findings = list(channel_findings(name, series, pilot, scan, channels))
+    if name == "neural":
+        findings += lagged_findings(name, series, channels)
     findings += series_findings(name, series, scan)
     if name == "behavior":
         start, stop = 0, min(len(series.values), BEHAVIOR_SAMPLES)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recording.contract import Events, Recording, Series
+from recording.contract import Events, Finding, Recording, Series
 from recording.errors import RecordingError
 from recording.health import Health, examine
 from recording.health_json import to_json
@@ -43,15 +43,19 @@ def run(argv: list[str]) -> int:
     return code
 
 
-def tasks(recording: Recording) -> tuple[str, ...]:
-    """The tasks that a recording allows: forecast, classify, decode."""
+def tasks(recording: Recording, findings: Sequence[Finding] = ()) -> tuple[str, ...]:
+    """The tasks that a recording allows: forecast, classify, decode.
+
+    Classes may be trials, markers, or states in a channel that the health check found.
+    """
+    states = any(finding.kind == "code" for finding in findings)
     neural = isinstance(recording.modalities.get("neural"), Series)
     spikes = recording.modalities.get("spikes")
     signal = neural or (isinstance(spikes, Events) and len(spikes) > 0)
     if not signal:
         return ()
     found = ["forecast"]
-    if _classes(recording.trials) > 1 or _classes(recording.markers) > 1:
+    if states or _classes(recording.trials) > 1 or _classes(recording.markers) > 1:
         found.append("classify")
     behavior = recording.modalities.get("behavior")
     if behavior is not None and not isinstance(behavior, Events):
@@ -64,17 +68,19 @@ def _classes(events: Events | None) -> int:
     return 0 if events is None else sum(count > 1 for count in events.counts.values())
 
 
-def next_commands(recording: Recording, path: Path, words: Sequence[str] = ()) -> list[str]:
+def next_commands(
+    recording: Recording, findings: Sequence[Finding], path: Path, words: Sequence[str] = ()
+) -> list[str]:
     """`axonnx init` for every task that the recording allows; `words`: options it was read with."""
     start = ["axonnx", "init", str(path), *words]
-    return [shlex.join([*start, "--task", task]) for task in tasks(recording)]
+    return [shlex.join([*start, "--task", task]) for task in tasks(recording, findings)]
 
 
 def _inspect(path: Path, options: dict[str, object], chosen: argparse.Namespace) -> object:
     recording = _settled(open_recording(path, options, format=chosen.format))
     with progress() as bars:
         health = _examine(recording, bars.add, full=chosen.full)
-    commands = next_commands(recording, path, _words(chosen))
+    commands = next_commands(recording, health.findings, path, _words(chosen))
     picture: Path | None = None
     if not chosen.no_picture:
         picture = _picture(recording, health, chosen.output or Path(f"{path.stem}.inspect.png"))

@@ -36,9 +36,9 @@ def show(
     console.print(_streams(health.streams))
     for stream in health.streams:
         if stream.channels:
-            console.print(_channels(stream))
+            _channels(console, stream)
         if stream.counts:
-            console.print(_counts(stream))
+            _counts(console, stream)
     _findings(console, health.findings)
     if picture is not None:
         console.print(f"picture: {escape(str(picture))}", soft_wrap=True)
@@ -55,7 +55,7 @@ def _streams(streams: Sequence[StreamHealth]) -> Table:
         ("kind", "left"),
         ("rate", "right"),
         ("shape", "right"),
-        ("from – to", "right"),
+        ("span (s)", "right"),
         ("recorded", "right"),
         ("unit", "left"),
     ):
@@ -69,22 +69,22 @@ def _streams(streams: Sequence[StreamHealth]) -> Table:
             kind,
             "" if stream.rate is None else f"{stream.rate:.5g} Hz",
             " × ".join(map(str, stream.shape)),
-            f"{stream.start:.6g} – {stream.stop:.6g} s",
+            f"{stream.start:.6g} – {stream.stop:.6g}",
             _duration(stream.duration),
             escape(stream.unit) or ("not stated" if stream.channels else ""),
         )
     return table
 
 
-def _channels(stream: StreamHealth) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+def _channels(console: Console, stream: StreamHealth) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     types = {channel.type for channel in stream.channels}
     units = {channel.unit for channel in stream.channels}
     shown = _shown(stream.channels)
     marked = any(channel.marks for channel in shown)
     # What all channels share is said once: 80 columns are few.
     common = f", {units.pop() or 'no unit stated'}" if len(units) == 1 else ""
-    table.title = f"{escape(stream.name)}: {_types(stream.channels)}{escape(common)}"
+    title = f"{stream.name}: {_types(stream.channels)}{common}"
     table.add_column("channel", overflow="fold", min_width=min(24, max(map(_width, shown))))
     for name in (["type"] if len(types) > 1 else []) + (["unit"] if not common else []):
         table.add_column(name, no_wrap=True)
@@ -99,10 +99,9 @@ def _channels(stream: StreamHealth) -> Table:
         cells += map(_short, (channel.minimum, channel.maximum, channel.mean, channel.std))
         cells += [", ".join(channel.marks)] if marked else []
         table.add_row(*cells, style="yellow" if channel.marks else "")
+    _titled(console, title, table)
     if len(shown) < len(stream.channels):
-        table.caption = f"{len(stream.channels) - len(shown)} more channels: --json has all"
-        table.caption_justify = "left"
-    return table
+        console.print(f"{len(stream.channels) - len(shown)} more channels: --json has all")
 
 
 def _width(channel: ChannelHealth) -> int:
@@ -119,12 +118,12 @@ def _shown(channels: Sequence[ChannelHealth]) -> list[ChannelHealth]:
     return [channel for channel in channels if id(channel) in few]
 
 
-def _counts(stream: StreamHealth) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"{escape(stream.name)}: {stream.shape[0]}"
+def _counts(console: Console, stream: StreamHealth) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    title = f"{stream.name}: {stream.shape[0]}"
     if stream.intervals is not None:
         apart = stream.intervals
-        table.title += (
+        title += (
             f", apart {apart.shortest:.3g} to {apart.longest:.3g} s, median {apart.median:.3g} s"
         )
     table.add_column("kind", overflow="fold")
@@ -133,10 +132,14 @@ def _counts(stream: StreamHealth) -> Table:
     total = sum(stream.counts.values())
     for name, count in list(stream.counts.items())[:KINDS]:
         table.add_row(escape(name), str(count), f"{100 * count / max(total, 1):.1f} %")
+    _titled(console, title, table)
     if len(stream.counts) > KINDS:
-        table.caption = f"{len(stream.counts) - KINDS} more kinds: --json has all"
-        table.caption_justify = "left"
-    return table
+        console.print(f"{len(stream.counts) - KINDS} more kinds: --json has all")
+
+
+def _titled(console: Console, title: str, table: Table) -> None:
+    console.print(f"[bold]{escape(title)}[/]")
+    console.print(table)
 
 
 def _findings(console: Console, findings: Sequence[Finding]) -> None:

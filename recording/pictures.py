@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from recording.behavior_findings import position_groups
 from recording.channel_maps import correlations, map_of, positions
@@ -74,7 +75,8 @@ def _rows(recording: Recording, health: Health) -> list[Row]:
         rows.append((3.0, [(1, drawing)]))
     events = _event_rows(recording)
     if events is not None:
-        title = "events" if recording.trials is None else "trials and events"
+        both = recording.trials is not None and recording.markers is not None
+        title = "trials and markers" if both else "markers" if recording.markers else "trials"
         drawing = partial(_raster, events=events, title=title, kind="", span=span)
         rows.append((1.1 + 0.2 * min(10, len(events.names)), [(1, drawing)]))
     behavior = recording.modalities.get("behavior")
@@ -152,10 +154,11 @@ def _choose(channels: tuple[ChannelHealth, ...]) -> list[int]:
     """Some channels that a finding names, and others spread over all of them."""
     bad = [index for index, channel in enumerate(channels) if channel.marks]
     bad = bad if len(bad) <= 3 else []
-    rest = [index for index in range(len(channels)) if index not in bad]
+    codes = [index for index, channel in enumerate(channels) if channel.code or channel.flat]
+    rest = [index for index in range(len(channels)) if index not in (*bad, *codes)]
     count = min(len(rest), TRACES - len(bad))
     places = np.linspace(0, max(0, len(rest) - 1), count).round().astype(int)
-    return sorted(bad + [rest[place] for place in places])
+    return sorted(bad + [rest[place] for place in places]) or list(range(len(channels)))[:TRACES]
 
 
 def _gaps(channels: tuple[ChannelHealth, ...]) -> dict[str, float]:
@@ -369,6 +372,9 @@ def _spectra(axes: Axes, stream: StreamHealth) -> None:
                 color="#666666",
             )
     axes.xaxis.set_major_formatter("{x:g}")
+    if spectrum.frequencies[-1] < 100 * spectrum.frequencies[1]:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend()
     unit = f"{stream.unit}²/Hz" if stream.unit not in ("", "mixed") else "unit²/Hz"
     _label(axes, "power spectra: median of the channels", "frequency (Hz)", f"power ({unit})")

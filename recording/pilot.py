@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from recording.contract import NEURAL_TYPES, Series
-from recording.streams import Spectrum
+from recording.contract import Series
+from recording.streams import MEASURED, STATES, Spectrum
 
 PILOT_BYTES = 24 * 2**20
 PILOT_STRETCHES = 32
@@ -86,13 +86,15 @@ def take_pilot(series: Series) -> Pilot:
     step_rms = _columns(
         np.clip(steps, -12 * spread, 12 * spread), lambda x: float(np.sqrt(np.mean(x * x)))
     )
-    step, whitening = _whitening(steps)
+    distinct = np.array([min(100, np.unique(column[:20000]).size) for column in values.T])
+    measured = np.array([channel.type in (*MEASURED, "eog") for channel in series.channels])
+    step, whitening = _whitening(steps, measured & (distinct > STATES))
     spectrum, levels = _spectra(series, stretches, median, spread)
     return Pilot(
         median,
         spread,
         float(np.nanquantile(away, 0.999)) if np.isfinite(away).any() else 0.0,
-        np.array([min(100, np.unique(column[:20000]).size) for column in values.T]),
+        distinct,
         step_rms / np.where(calm_std > 0, calm_std * np.sqrt(2), 1),
         _correlation(calm),
         step,
@@ -148,13 +150,13 @@ def _correlation(calm: np.ndarray) -> np.ndarray:
     return np.asarray(scaled.T @ scaled)
 
 
-def _whitening(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _whitening(steps: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not len(steps):
         return np.full(steps.shape[1], np.inf), np.zeros((steps.shape[1], 0))
     finite = np.where(np.isfinite(steps), steps, 0.0)
     step = 1.4826 * np.median(np.abs(finite), axis=0)
     step = np.where(step > 0, step, np.std(finite, axis=0))
-    step = np.where(step > 0, step, np.inf)
+    step = np.where((step > 0) & measured, step, np.inf)
     scaled = np.clip(finite / step, -6, 6)
     values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
     # Channels that are sums of others leave directions without variance.
@@ -170,7 +172,7 @@ def _spectra(
 
     none = np.zeros((len(series.channels), 0))
     types = [channel.type for channel in series.channels]
-    if not any(kind in NEURAL_TYPES and kind != "spikes" for kind in types):
+    if not any(kind in MEASURED and kind != "spikes" for kind in types):
         return None, none
     length = min(round(2 * series.rate), 2**14)
     usable = [s for s in stretches if len(s) >= length]

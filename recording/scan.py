@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recording.contract import NEURAL_TYPES, Series
+from recording.contract import Series
 from recording.pilot import Pilot, block_parts, plane
+from recording.streams import MEASURED
 
 ARTEFACT_SPREADS = 30.0  # no blink, burst or spike is that far from the median
 SEARCHED = 2**23  # samples of which the single steps are kept, to look for borders and repeats
@@ -57,7 +58,7 @@ def run_through(
 ) -> Scan:
     """Read the parts of a series and count; `progress` gets the samples of each block."""
     scan = Scan(len(series.channels))
-    neural = np.array([channel.type in NEURAL_TYPES for channel in series.channels])
+    neural = np.array([channel.type in MEASURED for channel in series.channels])
     stop_before, last = -1, np.zeros((0, 0))
     borders = {piece.first for piece in series.pieces}
     for start, stop in block_parts(series, wanted):

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from recording.contract import NEURAL_TYPES
+
+# Types of channels that are measured signals; what a reader cannot name may be one.
+MEASURED = (*NEURAL_TYPES, "other")
+STATES = 16  # a channel with no more different values is a code, not a measurement
+
 
 @dataclass(frozen=True)
 class ChannelHealth:
@@ -15,6 +21,7 @@ class ChannelHealth:
     spread: 1.4826 × median absolute deviation, the standard deviation without its outliers;
     missing, clipped, artefacts: shares of the samples; noise_ratio: rms of the steps from sample to
     sample over √2 std, 1 for white noise; correlation: mean |r| with channels of its type;
+    code: only a few different values, a state rather than a measurement;
     marks: the kinds of findings that name it.
     """
 
@@ -30,6 +37,7 @@ class ChannelHealth:
     clipped: float = 0.0
     artefacts: float = 0.0
     flat: bool = False
+    code: bool = False
     noise_ratio: float | None = None
     correlation: float | None = None
     position: tuple[float, float, float] | None = None

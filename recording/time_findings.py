@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from recording.borders import find_regular, find_single
-from recording.contract import NEURAL_TYPES, Events, Finding, Modality, Samples, Series
+from recording.contract import Events, Finding, Modality, Samples, Series
 from recording.repeats import find_repeats
 from recording.scan import Scan
+from recording.streams import MEASURED
 
 SHOWN = 12
 LEAST_HELD = 0.25  # seconds
@@ -20,8 +21,8 @@ def series_findings(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
     """Findings about the samples of one regular series in time."""
     yield from _gaps(name, series)
     yield from _missing(name, series, scan)
-    yield from _held(name, series, scan)
     if name == "neural":
+        yield from _held(name, series, scan)
         yield from _borders(name, series, scan)
         yield from _repeats(name, series, scan)
 
@@ -131,8 +132,6 @@ def _missing(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
 
 
 def _held(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
-    if not any(channel.type in NEURAL_TYPES for channel in series.channels):
-        return
     least = max(8, round(LEAST_HELD * series.rate))
     runs = [(a, b) for a, b in scan.held_runs if b - a >= least]
     total = sum(b - a for a, b in runs)
@@ -171,7 +170,8 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
     if single:
         yield Finding(
             "discontinuity",
-            f"all channels jump at once in {len(single)} places (samples "
+            f"all channels jump at once in {len(single)} place{'s' if len(single) > 1 else ''} "
+            f"(sample{'s' if len(single) > 1 else ''} "
             f"{', '.join(map(str, single[:6]))}{' …' if len(single) > 6 else ''})",
             "look at them in the picture; cut there where something was joined or restarted",
             name,
@@ -181,7 +181,7 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
 
 
 def _repeats(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
-    neural = sum(channel.type in NEURAL_TYPES for channel in series.channels)
+    neural = sum(channel.type in MEASURED for channel in series.channels)
     found = find_repeats(scan.hashes, neural)
     if not found:
         return

@@ -330,3 +330,25 @@ def test_block_size_changes_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = examine(recorded(values))
     monkeypatch.setattr(pilot, "BLOCK_BYTES", 4000)
     assert examine(recorded(values)).findings == at_once.findings
+
+
+def test_a_code_among_the_channels_is_neither_clipped_nor_a_border() -> None:
+    values = smooth_noise()
+    values[:, 7] = np.repeat(np.arange(30) % 2, 200)
+    finding = the(examine(recorded(values)), "code")
+    assert examine(recorded(values)).findings == (finding,)
+    assert finding.steps == ({"step": "behavior", "channels": ["c7"]},)
+
+
+def test_a_channel_that_is_another_one_later_is_a_duplicate() -> None:
+    values = smooth_noise()
+    values[6:, 4] = values[:-6, 1]
+    finding = the(examine(recorded(values)), "duplicate")
+    assert finding.channels == ("c4",)
+    assert "c4 has what c1 has, 6 samples later" in finding.text
+
+
+def test_channels_of_no_known_type_are_examined_too() -> None:
+    values = smooth_noise()
+    values[:, 3] = np.random.default_rng(9).normal(size=len(values)) * 4
+    assert the(examine(recorded(values, kind="other")), "noisy").channels == ("c3",)

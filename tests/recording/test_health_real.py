@@ -81,3 +81,24 @@ def test_the_positions_of_the_track_are_not_lost(shared_data: Path) -> None:
     channels = (Channel("x", "behavior", "px"), Channel("y", "behavior", "px"))
     samples = Samples(times[rising], data["pos_xy_px"][rising].astype(float), channels)
     assert examine(Recording("a", "b", "c", {"behavior": samples})).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "pair"),
+    [
+        ("FingerMovements_TRAIN", 28, "F1 has what F3 has, 28 samples earlier"),
+        ("SelfRegulationSCP1_TRAIN", 6, "2 has what 1 has, 6 samples earlier"),
+    ],
+)
+def test_the_channels_of_the_archive_are_one_row_cut_wrongly(
+    shared_data: Path, name: str, channels: int, pair: str
+) -> None:
+    from recording import open_recording
+
+    recording = open_recording(shared_data / "eeg_uea" / f"{name}.ts")
+    found = kinds(examine(recording).findings)
+    warnings = {kind for kind, finding in found.items() if finding.level == "warning"}
+    assert warnings == {"duplicate"}
+    assert f"{channels - 1} of {channels} channels" in found["duplicate"].text
+    assert pair in found["duplicate"].text
+    assert f"cut every {channels} samples" in found["duplicate"].text

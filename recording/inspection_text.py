@@ -147,7 +147,11 @@ def _findings(console: Console, findings: Sequence[Finding]) -> None:
         console.print("findings: none")
         return
     warnings = sum(finding.level == "warning" for finding in findings)
-    console.print(f"findings: {warnings} warnings, {len(findings) - warnings} notes")
+    notes = len(findings) - warnings
+    console.print(
+        f"findings: {warnings} warning{'' if warnings == 1 else 's'}, "
+        f"{notes} note{'' if notes == 1 else 's'}"
+    )
     for finding in findings:
         color = COLOR[finding.level]
         where = f" ({escape(finding.stream)})" if finding.stream else ""

@@ -151,12 +151,13 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
     regular = find_regular(scan.jumps)
     if regular is not None:
         starts = regular.starts(count)
-        first = f"the first has {regular.first}, the others" if regular.first else "they"
+        lengths = f"{regular.length} samples ({regular.length / series.rate:.4g} s) each"
+        if regular.first != regular.length:
+            lengths = f"the first has {regular.first}, the others {lengths}"
         yield Finding(
             "joined",
-            f"not continuous: {len(starts)} segments were joined; {first} "
-            f"{regular.length} samples ({regular.length / series.rate:.4g} s) each. All channels "
-            f"jump at samples {regular.first} + {regular.length} k ({regular.score:.0f} standard "
+            f"not continuous: {len(starts)} segments were joined; {lengths}. All channels jump at "
+            f"samples {regular.first} + {regular.length} k ({regular.score:.0f} standard "
             "deviations above chance)",
             "cut it there: no window and no filter crosses a border",
             name,

@@ -17,18 +17,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from recording.behavior_findings import position_groups
 from recording.channel_maps import correlations, map_of, positions
 from recording.contract import Events, Recording, Samples, Series
+from recording.event_pictures import CURVES, curves, event_rows, path, raster, titled
 from recording.health import ChannelHealth, Health, StreamHealth
 from recording.pilot import plane
 from recording.style import COLORS, DPI, INK, MUTED, STYLE
 
 TRACES = 10
 TRACE_SAMPLES = 2000
-RASTER_ROWS = 40
-RASTER_EVENTS = 40_000
-CURVE_POINTS = 4000
 BAD = COLORS[1]
-
-CURVES = 5
 
 Panel = tuple[float, Callable[[Axes], None]]  # its width among the others of its row
 Row = tuple[float, list[Panel]]
@@ -71,20 +67,20 @@ def _rows(recording: Recording, health: Health) -> list[Row]:
         )
     spikes = recording.modalities.get("spikes")
     if isinstance(spikes, Events) and len(spikes):
-        drawing = partial(_raster, events=spikes, title="spikes", kind="unit", span=span)
+        drawing = partial(raster, events=spikes, title="spikes", kind="unit", span=span)
         rows.append((3.0, [(1, drawing)]))
-    events = _event_rows(recording)
+    events = event_rows(recording)
     if events is not None:
         both = recording.trials is not None and recording.markers is not None
         title = "trials and markers" if both else "markers" if recording.markers else "trials"
-        drawing = partial(_raster, events=events, title=title, kind="", span=span)
+        drawing = partial(raster, events=events, title=title, kind="", span=span)
         rows.append((1.1 + 0.2 * min(10, len(events.names)), [(1, drawing)]))
     behavior = recording.modalities.get("behavior")
     if isinstance(behavior, Series | Samples):
         count = min(CURVES, len(behavior.channels))
-        panels: list[Panel] = [(2, partial(_curves, behavior=behavior, span=span))]
+        panels: list[Panel] = [(2, partial(curves, behavior=behavior, span=span))]
         if groups := position_groups(behavior.channels):
-            panels.append((1, partial(_path, behavior=behavior, group=groups[0])))
+            panels.append((1, partial(path, behavior=behavior, group=groups[0])))
         rows.append((3.0 if groups else 1.0 + 0.7 * count, panels))
     if isinstance(neural, Series) and stream is not None:
         panels = []
@@ -140,7 +136,7 @@ def _traces(axes: Axes, recording: Recording, series: Series, health: Health) ->
     for tick, index in zip(axes.get_yticklabels(), chosen, strict=True):
         tick.set_color(BAD if stream.channels[index].marks else INK)
     apart = ", ".join(_apart(stream, kind, gap) for kind, gap in gaps.items())
-    _label(axes, f"traces; from line to line: {apart}", "time (s)", "channel")
+    titled(axes, f"traces; from line to line: {apart}", "time (s)", "channel")
     _legend(axes, any(stream.channels[i].marks for i in chosen))
 
 
@@ -246,102 +242,6 @@ def _legend(axes: Axes, bad: bool) -> None:
         )
 
 
-def _event_rows(recording: Recording) -> Events | None:
-    """Trials and markers in one raster, the most frequent kinds of each."""
-    times, kinds, durations = [], [], []
-    names: list[str] = []
-    for events in (recording.trials, recording.markers):
-        if events is None or not len(events):
-            continue
-        counts = np.bincount(events.kinds, minlength=len(events.names))
-        for kind in np.argsort(-counts, kind="stable")[:10]:
-            if counts[kind]:
-                own = events.kinds == kind
-                times.append(events.times[own])
-                durations.append(np.asarray(events.durations)[own])
-                kinds.append(np.full(int(own.sum()), len(names)))
-                names.append(events.names[kind])
-    if not names:
-        return None
-    moments, rows = np.concatenate(times), np.concatenate(kinds)
-    order = np.argsort(moments, kind="stable")
-    return Events(moments[order], rows[order], tuple(names), np.concatenate(durations)[order])
-
-
-def _raster(axes: Axes, events: Events, title: str, kind: str, span: tuple[float, float]) -> None:
-    rows = min(len(events.names), RASTER_ROWS)
-    inside = events.kinds < rows
-    times, kinds = events.times[inside], events.kinds[inside]
-    durations = np.asarray(events.durations)[inside]
-    every = max(1, -(-len(times) // RASTER_EVENTS))
-    for row in range(rows):
-        own = np.flatnonzero(kinds == row)[::every]
-        color = COLORS[row % len(COLORS)] if rows <= 12 else INK
-        if len(own) and durations[own].max() > 0:
-            spans = np.stack([times[own], durations[own]], axis=1)
-            axes.broken_barh(spans.tolist(), (row - 0.35, 0.7), color=color, lw=0.3, ec="white")
-        else:
-            axes.vlines(times[own], row - 0.4, row + 0.4, color=color, lw=0.5, alpha=0.8)
-    axes.set_xlim(*span)
-    axes.set_ylim(rows - 0.4, -0.6)
-    step = max(1, rows // 12)
-    labels = [f"{events.names[row]} ({int((kinds == row).sum())})" for row in range(0, rows, step)]
-    axes.set_yticks(range(0, rows, step), labels)
-    axes.grid(axis="y", visible=False)
-    text = f"{title}: {len(events)}"
-    if rows < len(events.names):
-        text += f", the first {rows} of {len(events.names)} rows"
-    _label(axes, text + (f", every {every}th drawn" if every > 1 else ""), "time (s)", kind)
-
-
-def _curves(axes: Axes, behavior: Series | Samples, span: tuple[float, float]) -> None:
-    """Up to five channels over all the time, each between its own least and greatest value."""
-    times, values = _thinned(behavior)
-    shown = behavior.channels[:CURVES]
-    ticks = []
-    for row, channel in enumerate(shown):
-        column = values[:, row]
-        finite = column[np.isfinite(column)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        line = (column - low) / (high - low or 1.0) * 0.84 - row
-        axes.plot(times, line, color=COLORS[row % len(COLORS)], linewidth=0.9)
-        unit = f" {channel.unit}" if channel.unit else ""
-        ticks.append(f"{channel.name}\n{low:.3g} … {high:.3g}{unit}")
-    axes.set_yticks(0.42 - np.arange(len(shown)), ticks)
-    axes.set_xlim(*span)
-    axes.set_ylim(-len(shown) + 0.9, 1.0)
-    axes.grid(axis="y", visible=False)
-    count = len(behavior.channels)
-    more = f", {len(shown)} of {count} channels" if count > len(shown) else ""
-    _label(axes, f"behaviour{more}", "time (s)", "")
-
-
-def _path(axes: Axes, behavior: Series | Samples, group: tuple[int, ...]) -> None:
-    times, values = _thinned(behavior)
-    x, y = (behavior.channels[index] for index in group[:2])
-    dots = axes.scatter(
-        values[:, group[0]], values[:, group[1]], c=times, s=3, cmap="viridis", linewidths=0
-    )
-    assert axes.figure is not None
-    axes.figure.colorbar(dots, ax=axes, label="time (s)")
-    axes.set_aspect("equal", adjustable="datalim")
-    unit = f" ({x.unit})" if x.unit else ""
-    _label(axes, "path", f"{x.name}{unit}", f"{y.name}{unit}")
-
-
-def _thinned(behavior: Series | Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Times and values of at most some thousand samples, evenly chosen."""
-    count = len(behavior.values)
-    every = max(1, -(-count // CURVE_POINTS))
-    if isinstance(behavior, Samples):
-        return behavior.times[::every], np.asarray(behavior.values[::every], np.float64)
-    if count * len(behavior.channels) <= 2**24:
-        return behavior.times()[::every], plane(behavior, 0, count)[::every]
-    places = np.arange(0, count, every)
-    rows = [plane(behavior, int(at), int(at) + 1)[0] for at in places]
-    return np.concatenate([behavior.times(int(at), int(at) + 1) for at in places]), np.array(rows)
-
-
 def _spectra(axes: Axes, stream: StreamHealth) -> None:
     spectrum = stream.spectrum
     assert spectrum is not None
@@ -377,18 +277,12 @@ def _spectra(axes: Axes, stream: StreamHealth) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend()
     unit = f"{stream.unit}²/Hz" if stream.unit not in ("", "mixed") else "unit²/Hz"
-    _label(axes, "power spectra: median of the channels", "frequency (Hz)", f"power ({unit})")
+    titled(axes, "power spectra: median of the channels", "frequency (Hz)", f"power ({unit})")
 
 
 def _nothing(axes: Axes) -> None:
     axes.set_axis_off()
     axes.text(0.5, 0.5, "nothing that can be drawn", ha="center", va="center", color=INK)
-
-
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
 
 
 def _write(figure: Figure, destination: Path) -> Path:

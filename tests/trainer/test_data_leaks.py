@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recording.contract import Channel, Piece, Recording, Series
+from recording.preparation import parse_steps, prepare
 from trainer.data import load_dataset
 from trainer.data.copies import LEAST, Covered, find_copy
 from trainer.data.errors import SplitError
-from trainer.data.leaks import check_copies, check_leaks, check_trials, spans_of
+from trainer.data.leaks import check_copies, check_leaks, check_recorded, check_trials, spans_of
 from trainer.data.splits import Block, SegmentSplit, split_blocks, window_starts
 from trainer.data.windows import PARTS, Windows, forecast_specs
 
@@ -269,6 +272,62 @@ def test_a_file_listed_twice_is_told_so(tmp_path):
     load_dataset(data)
 
 
+def sessions_of(*arrays, rate=100.0):
+    """A recording of each array (time, channel), the last channel of which counts samples."""
+    return [
+        Recording("x", "array", name, {"neural": Series(values, rate, CHANNELS)})
+        for name, values in zip("abc", arrays, strict=False)
+    ]
+
+
+CHANNELS = tuple(Channel(name, "eeg", "µV") for name in ("A", "B", "count"))
+STEPS = parse_steps(
+    [
+        {"step": "drop", "names": ["count"]},
+        {"step": "filter", "low": 2.0, "high": 20.0, "phase": "causal"},
+        {"step": "resample", "rate": 50.0},
+    ]
+)
+
+
+@pytest.mark.parametrize("shift", [0, 37])
+def test_a_copy_is_found_behind_filter_and_resampling(shift):
+    values = noise(17, 1200, 3)
+    values[:, 2] = np.arange(1200)
+    values[800 + shift : 860 + shift, :2] = values[100:160, :2]
+    recordings = sessions_of(values)
+    prepared = [prepare(one, STEPS) for one in recordings]
+    assert len(prepared[0].neural.values) == 600
+    parts = {"train": [Block("a", 0, 300)], "test": [Block("a", 350, 600)]}
+    text = (
+        rf"^samples 100 to 159 \(1 s to 1\.6 s\) of session 'a' in train are the same numbers as "
+        rf"samples {800 + shift} to {859 + shift}"
+    )
+    with pytest.raises(SplitError, match=text):
+        check_recorded(recordings, prepared, parts)
+    # Where a block ends in the middle of what is copied, and where none holds it.
+    with pytest.raises(SplitError, match=r"samples 100 to 119 .* 20 samples in a row"):
+        check_recorded(recordings, prepared, {**parts, "train": [Block("a", 0, 60)]})
+    parts["train"] = [Block("a", 0, 50), Block("a", 80, 300)]
+    check_recorded(recordings, prepared, parts)
+
+
+def test_recorded_sessions_are_compared_where_times_are_clear():
+    first, second = noise(18, 400, 3), noise(19, 400, 3)
+    second[50:90] = first[10:50]
+    recordings = sessions_of(first, second)
+    parts = {"train": [Block("a", 0, 200)], "test": [Block("b", 0, 200)]}
+    prepared = [prepare(one, STEPS[1:]) for one in recordings]
+    with pytest.raises(SplitError, match=r"of session 'a' in .* session 'b' in test, 40 samples"):
+        check_recorded(recordings, prepared, parts)
+    check_recorded(recordings, recordings, parts)  # not prepared: the windows say it
+    spikes = [replace(one, modalities={}) for one in recordings]
+    check_recorded(spikes, prepared, parts)
+    twice = (Piece(0.0, 0, 200), Piece(1.0, 200, 400))
+    unclear = [one.with_modality("neural", replace(one.neural, pieces=twice)) for one in recordings]
+    check_recorded(unclear, prepared, parts)
+
+
 def test_shared_trials_are_refused():
     series = (noise(16, 400, 2),)
     parts = {
@@ -342,5 +401,30 @@ def test_a_border_between_segments_of_eeglab_that_overlap_is_refused(eeg):
         part: Covered((values,), np.array([[0, b.start, b.stop] for b in own]))
         for part, own in (("train", blocks[:refused]), ("test", blocks[refused:]))
     }
-    with pytest.raises(SplitError, match=r"in train are the same numbers as .* by session"):
+    with pytest.raises(SplitError, match=r"in train are the same numbers as .* other borders$"):
         check_copies(parts, rate=128.0, session_names=("eeg",))
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_recording_is_refused_where_the_split_parts_segments_that_overlap(shared_data, filtered):
+    steps = [
+        {"step": "declare", "unit": "µV"},
+        {"step": "segment", "first": 89, "length": 385},
+        *([{"step": "filter", "low": 1.0, "high": 30.0, "phase": "causal"}] if filtered else []),
+    ]
+
+    def load(border):
+        split = {"by": "segment", "train": border / 80, "validation": (68 - border) / 80}
+        load_dataset(
+            {
+                "name": "recording",
+                "path": str(shared_data / "eeg_eeglab" / "eeglab_data.set"),
+                "preparation": steps,
+                "window": 20,
+                "split": {**split, "test": 12 / 80},
+            }
+        )
+
+    load(56)
+    with pytest.raises(SplitError, match=r"samples 23765 to 23958 \(185\.\d+ s to 187\.\d+ s\)"):
+        load(63)

@@ -19,6 +19,7 @@ from trainer.data.cutting import Stride, check_alike, common_unit, session_names
 from trainer.data.errors import DataError, SplitError
 from trainer.data.examples import Cuts, Rule, Task
 from trainer.data.fingerprint import array_digest, fingerprint
+from trainer.data.leaks import check_recorded
 from trainer.data.prepared import Contents, Prepared, Progress, contents, prepare_all
 from trainer.data.splits import Split
 from trainer.data.windows import (
@@ -73,6 +74,7 @@ def build_recordings(
             check_alike(prepared.recordings[0], other)
         rule = rule.completed(prepared.recordings)
         parts = examples.parts_of(prepared.recordings, rule)
+        check_recorded(recordings, prepared.recordings, parts)
         cuts = {
             part: examples.cut_blocks(parts[part], sessions, rule, getattr(stride, part))
             for part in PARTS

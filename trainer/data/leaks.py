@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
+from recording.contract import Recording, Series
+from recording.signals import Pointwise, Signal
+from trainer.data.blocks import Block
 from trainer.data.copies import MAX_ROWS, MAX_VALUES, Copy, Covered, Place, find_copy
 from trainer.data.errors import SplitError
 from trainer.data.windows import Windows
@@ -95,6 +99,34 @@ def check_copies(
     return search.share
 
 
+def check_recorded(
+    recordings: Sequence[Recording],
+    prepared: Sequence[Recording],
+    parts: Mapping[str, Sequence[Block]],
+) -> None:
+    """Raise SplitError where what was recorded in the blocks of two parts is a copy.
+
+    A filter leaves no copy exactly equal, so that this looks at the recordings before preparation,
+    in the channels that are left after it; `parts` are blocks of the `prepared` ones.
+    """
+    found = [one.modalities.get("neural") for one in recordings]
+    series = [one for one in found if isinstance(one, Series) and _rising(one)]
+    same = all(one is two for one, two in zip(recordings, prepared, strict=True))
+    if same or len(series) < len(found):
+        return
+    signals = [
+        _same_channels(before, after.neural.names)
+        for before, after in zip(series, prepared, strict=True)
+    ]
+    names = [one.session for one in prepared]
+    covered = {
+        part: Covered(signals, _recorded(blocks, series, prepared))
+        for part, blocks in parts.items()
+    }
+    rates = {one.rate for one in series}
+    check_copies(covered, rate=rates.pop() if len(rates) == 1 else None, session_names=names)
+
+
 def spans_of(windows: Windows) -> np.ndarray:
     """What windows cover: (span, 3) int64 session, first sample, stop; sorted, apart."""
     order = np.lexsort((windows.starts, windows.sessions))
@@ -104,6 +136,60 @@ def spans_of(windows: Windows) -> np.ndarray:
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(starts)) - 1
     return np.stack([sessions[first], starts[first], starts[last] + windows.steps], axis=1)
+
+
+def _same_channels(series: Series, names: Sequence[str]) -> Signal:
+    """The values of those channels, of all where a preparation renamed them."""
+    kept = np.array([index for index, name in enumerate(series.names) if name in names], np.int64)
+    if len(kept) in (0, len(series.names)):
+        return series.values
+    tail = (len(kept), *series.values.shape[2:])
+    return Pointwise(series.values, lambda rows: rows[:, kept], tail, series.values.dtype)
+
+
+def _recorded(
+    blocks: Sequence[Block],
+    series: Sequence[Series],
+    prepared: Sequence[Recording],
+) -> np.ndarray:
+    """Blocks as samples before preparation: (span, 3) int64 session, first, stop; sorted, apart."""
+    numbers = {one.session: number for number, one in enumerate(prepared)}
+    clocks = [np.array([piece.start for piece in one.pieces]) for one in series]
+    found = []
+    for block in blocks:
+        session = numbers[block.session]
+        before, after = series[session], prepared[session].neural
+        start = float(after.times(block.start, block.start + 1)[0])
+        end = start + len(block) / after.rate
+        touched = slice(
+            max(int(np.searchsorted(clocks[session], start, side="right")) - 1, 0),
+            int(np.searchsorted(clocks[session], end)),
+        )
+        for piece in before.pieces[touched]:
+            # Rounded inwards, so that no sample comes to lie in two parts.
+            first = piece.first + max(math.ceil((start - piece.start) * before.rate - 1e-6), 0)
+            stop = min(
+                piece.first + math.floor((end - piece.start) * before.rate + 1e-6), piece.stop
+            )
+            if first < stop:
+                found.append((session, first, stop))
+    return _merged(found)
+
+
+def _rising(series: Series) -> bool:
+    """Whether a time belongs to one sample: no piece begins before the one in front of it ends."""
+    pairs = pairwise(series.pieces)
+    return all(b.start > a.start + (len(a) - 0.5) / series.rate for a, b in pairs)
+
+
+def _merged(spans: list[tuple[int, int, int]]) -> np.ndarray:
+    merged: list[list[int]] = []
+    for session, first, stop in sorted(spans):
+        if merged and merged[-1][0] == session and first <= merged[-1][2]:
+            merged[-1][2] = max(stop, merged[-1][2])
+        else:
+            merged.append([session, first, stop])
+    return np.array(merged, np.int64).reshape(-1, 3)
 
 
 def _overlap(a: np.ndarray, a_steps: int, b: np.ndarray, b_steps: int) -> int | None:
@@ -140,11 +226,10 @@ def _copy_text(
     apart = copy.first.session != copy.second.session
     if apart and copy.length >= 0.5 * lengths[copy.first.session]:
         return text + "the recording is there twice; leave one out, or keep both in one part"
-    return (
-        text
-        + "remove the copy, or split so that both lie in one part: with other borders, or"
-        + (" by subject" if apart else " by session")
-    )
+    text += "remove the copy, or split so that both lie in one part: with other borders"
+    if len(lengths) == 1:
+        return text
+    return text + (", or by subject" if apart else ", or by session")
 
 
 def _place_text(

@@ -20,6 +20,15 @@ DECODE_RATE = 10.0
 BIN = 0.25  # seconds per bin of spikes
 WINDOWS = 4000  # train windows that are plenty for a first run
 EPOCH = 0.8  # seconds after a marker
+SHARES = (
+    (0.6, 0.15, 0.25),
+    (0.6, 0.2, 0.2),
+    (0.5, 0.2, 0.3),
+    (0.5, 0.25, 0.25),
+    (0.4, 0.3, 0.3),
+    (0.4, 0.2, 0.4),
+    (0.6, 0.1, 0.3),
+)
 STATES = 12  # at most so many values make a behaviour channel a state
 
 
@@ -226,6 +235,17 @@ def _decode(
         )
     chosen.target = target or behavior.names
     chosen.notes["target"] = "every behaviour channel" if target is None else "as asked for"
+    times, values = _behavior_values(behavior, chosen.target)
+    active = active_stretch(times, values)
+    if active is not None:
+        chosen.lines.append(
+            Line(
+                {"step": "crop", "start": active[0], "stop": active[1]},
+                "behaviour hardly changes outside: 99 % of its movement lies in this stretch",
+            )
+        )
+        inside = (times >= active[0]) & (times <= active[1])
+        times, values = times[inside], values[inside]
     rate = _decode_features(chosen, recording)
     gap = 2.0 / rate
     chosen.lines.append(
@@ -238,10 +258,74 @@ def _decode(
     chosen.notes["window"] = f"{5 / rate:g} s up to the moment that is decoded"
     chosen.stride = {"train": 1, "validation": 1, "test": 1}
     chosen.notes["stride"] = "every sample; windows of two parts never overlap"
-    chosen.split = {"by": "time", "train": 0.6, "validation": 0.15, "test": 0.25}
-    chosen.notes["split"] = "blocks of time with a gap of one window between them"
+    train, validation, test = lively_shares(times, values)
+    chosen.split = {"by": "time", "train": train, "validation": validation, "test": test}
+    chosen.notes["split"] = (
+        "blocks of time with a gap of one window between them; shares in which behaviour changes"
+    )
     chosen.model = "linear_readout"
     chosen.notes["model"] = "ridge over the window, its penalty chosen on the validation part"
+
+
+def _behavior_values(
+    behavior: Series | Samples, names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values (time, variable) of some channels, every k-th of very long ones."""
+    columns = [behavior.names.index(name) for name in names]
+    if isinstance(behavior, Samples):
+        return behavior.times, np.asarray(behavior.values[:, columns], np.float64)
+    step = max(1, len(behavior.values) // 200_000)
+    rows = range(0, len(behavior.values), step)
+    read = [np.asarray(behavior.values[row : row + 1], np.float64).reshape(1, -1) for row in rows]
+    return behavior.times()[::step], np.concatenate(read)[:, columns]
+
+
+def active_stretch(times: np.ndarray, values: np.ndarray) -> tuple[float, float] | None:
+    """Seconds in which 99 % of the movement lies, None where that is nearly everything.
+
+    values (time, variable); movement is the way that the variables go, in standard deviations.
+    """
+    spread = np.nanstd(values, axis=0)
+    spread[~(spread > 0)] = 1.0
+    steps = np.abs(np.diff(values, axis=0)) / spread
+    way = np.cumsum(np.nan_to_num(steps.sum(axis=1)))
+    if not len(way) or way[-1] <= 0:
+        return None
+    first, last = np.searchsorted(way, [0.005 * way[-1], 0.995 * way[-1]])
+    start, stop = float(np.floor(times[first])), float(np.ceil(times[last + 1]))
+    if stop - start > 0.8 * (times[-1] - times[0]):
+        return None
+    return max(start, float(times[0])), min(stop, float(times[-1]))
+
+
+def lively_shares(times: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """Shares of train, validation and test such that behaviour changes in each of them.
+
+    The first of some candidates in which the last two parts have two fifths of the whole spread or
+    more, or else that with the most.
+    """
+    spread = np.nanstd(values, axis=0)
+    spread[~(spread > 0)] = 1.0
+    place = (times - times[0]) / max(times[-1] - times[0], 1e-9)
+
+    def least(shares: tuple[float, float, float]) -> float:
+        # What happens in the last tenth of a part may fall into the gap behind it.
+        ends = np.cumsum(shares)
+        firsts = ends - shares
+        parts = [
+            (place >= first) & (place < last - 0.1 * share)
+            for first, last, share in zip(firsts, ends, shares, strict=True)
+        ]
+        kept = [values[part] for part in parts]
+        if any(len(part) < 2 for part in kept):
+            return 0.0
+        return min(float((np.nanstd(part, axis=0) / spread).mean()) for part in kept)
+
+    found = [(least(shares), shares) for shares in SHARES]
+    for least_spread, shares in found:
+        if least_spread >= 0.4:
+            return shares
+    return max(found)[1]
 
 
 def _decode_features(chosen: Choices, recording: Recording) -> float:

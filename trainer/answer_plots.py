@@ -110,7 +110,7 @@ def _score_panel(
     axes.axvline(chance, color=MUTED, linestyle="--", label=f"chance, {chance:.3f}")
     axes.set_yticks(places, names)
     axes.set_xlim(0.0, 1.15)
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(names), 3) - 0.5, -0.5)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
     label(axes, "balanced accuracy (line: 95 % interval)", "mean share of each class", "")
 

@@ -13,7 +13,7 @@ def model_card(manifest: Manifest) -> bytes:
     sections = (
         _title(manifest),
         _tensors("Inputs", manifest.inputs),
-        _tensors("Outputs", manifest.outputs),
+        _tensors("Outputs", manifest.outputs) + _names(manifest),
         _metrics(manifest.metrics),
         _usage(manifest),
         _determinism(manifest.determinism),
@@ -48,6 +48,19 @@ def _tensors(heading: str, specs: tuple[TensorSpec, ...]) -> str:
     ]
     head = ["| name | dtype | axes | unit | meaning |", "|---|---|---|---|---|"]
     return "\n".join([f"## {heading}", "", *head, *rows])
+
+
+def _names(manifest: Manifest) -> str:
+    """The classes or variables of the answer, in their order, where the plan names them."""
+    plan = manifest.provenance["data"].get("plan")
+    if plan is None or manifest.task == "forecast":
+        return ""
+    what = "Classes" if manifest.task == "classify" else "Variables"
+    named = [
+        f"`{name}` ({unit})" if unit and manifest.task == "decode" else f"`{name}`"
+        for name, unit in zip(plan["outputs"], plan["output_units"], strict=True)
+    ]
+    return f"\n\n{what}, in this order: {', '.join(named)}."
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:

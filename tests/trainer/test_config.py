@@ -156,7 +156,7 @@ MISTAKES = {
     "unknown model": (
         "model:\n  name: patchfromer\n",
         "run.yaml:3: model.name: no model 'patchfromer' (did you mean 'patchformer'?); valid: "
-        "decoder, gru, linear, patchformer, persistence",
+        "decoder, gru, linear, linear_readout, patchformer, persistence",
     ),
     "model is text": ("model: gru\n", 'run.yaml:2: model: is "gru"; must be a mapping of keys'),
     "name is a number": ("model: {name: 3}\n", "run.yaml:2: model.name: must be the name of a mod"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from contexts import classify_context, forecast_context, neural
+from contexts import classify_context, decode_dataset, forecast_context, neural
 
 from trainer.data.windows import Windows
 from trainer.models import ModelError, build_model
@@ -89,3 +89,17 @@ def test_behaviour_is_normalised_by_its_measured_train_steps():
 def test_a_forecast_task_is_refused():
     with pytest.raises(ModelError, match=r"'decoder' does not do .*'forecast'; valid: .*gru"):
         build_model({"name": "decoder"}, forecast_context(3))
+
+
+def test_a_decoding_starts_at_the_linear_readout_or_at_the_train_mean():
+    dataset = decode_dataset(600)
+    context = dataset.context()
+    inputs = torch.from_numpy(dataset.test.batch(slice(0, 9)).inputs["neural"])
+    readout = build_model({"name": "linear_readout"}, context)
+    readout.fit_closed_form(dataset.train, dataset.validation)
+    module = build(context)
+    module.fit_closed_form(dataset.train, dataset.validation)
+    torch.testing.assert_close(module(inputs), readout(inputs))
+    module = build_model({"name": "decoder", "residual": "mean"}, context).eval()
+    mean = torch.from_numpy(context.target_statistics.mean.astype(np.float32))
+    torch.testing.assert_close(module(inputs), mean.expand(9, 2))

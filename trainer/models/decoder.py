@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
+from trainer.models.linear_readout import LinearReadout
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
@@ -22,6 +24,8 @@ class Decoder(nn.Module):
     tokens: stretches of equal length into which a window is cut, at most; short windows have one
         for each step. A remainder leaves out the oldest steps.
     dropout: of the representation.
+    residual: of decode, what the network corrects: "linear", the model linear_readout, or "mean",
+        that of the train part.
     """
 
     tasks = frozenset({"classify", "decode"})
@@ -34,6 +38,7 @@ class Decoder(nn.Module):
         hidden_size: Annotated[int, Field(ge=1)] = 32,
         tokens: Annotated[int, Field(ge=1)] = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        residual: Literal["linear", "mean"] = "linear",
     ) -> None:
         super().__init__()
         self.classifies = context.task == "classify"
@@ -52,11 +57,14 @@ class Decoder(nn.Module):
         self.readout = nn.Linear(self.tokens * hidden_size, outputs)
         if not self.classifies:
             assert context.target_statistics is not None
-            target = context.target_statistics
-            self.target = Standardize(target.mean, target.std)
-            # Training starts at the train mean.
+            mean, std = context.target_statistics.mean, context.target_statistics.std
+            linear = residual == "linear"
+            self.target = Standardize(np.zeros_like(mean) if linear else mean, std)
+            # Training starts at the answer that the network corrects.
             nn.init.zeros_(self.readout.weight)
             nn.init.zeros_(self.readout.bias)
+            if linear:
+                self.floor = LinearReadout(context)
 
     def forward(
         self, neural: Tensor, behavior: Tensor | None = None, behavior_mask: Tensor | None = None
@@ -77,9 +85,16 @@ class Decoder(nn.Module):
         tokens = nn.functional.gelu(self.merge(tokens))
         # 4. (batch, class or variable)
         answer = self.readout(self.dropout(tokens.flatten(1)))
-        return torch.softmax(answer, dim=-1) if self.classifies else self.target.invert(answer)
+        if self.classifies:
+            return torch.softmax(answer, dim=-1)
+        answer = self.target.invert(answer)
+        if hasattr(self, "floor"):
+            answer = answer + self.floor(neural, behavior, behavior_mask)
+        return answer
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
-        """Fill the mean and scale of behaviour from the train part, where it is an input."""
+        """Fit what the network corrects, and the scale of behaviour where it is an input."""
         if hasattr(self, "behavior"):
             self.behavior.fit(train)
+        if hasattr(self, "floor"):
+            self.floor.fit_closed_form(train, validation)

@@ -17,6 +17,7 @@ COMMANDS = {
     "runs": ("trainer.cli", "list, show and compare runs"),
     "models": ("trainer.cli", "list the models and their settings"),
     "datasets": ("trainer.cli", "list the data sets and their settings"),
+    "steps": ("trainer.cli", "list the steps of a preparation and their settings"),
     "import-legacy": ("trainer.cli", "turn the organisers' published weights into an artifact"),
     "inspect": ("recording.cli", "show what a recording or an artifact holds"),
     "verify": ("artifact.cli", "check an artifact's hashes, graph and golden rows"),

@@ -1,4 +1,4 @@
-"""What can be named in a config: models and data sets, their settings, as tables."""
+"""What can be named in a config: models, data sets and steps, their settings, as tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
+from recording.errors import RecordingError
+from recording.preparation import STEPS
+from recording.preparation.catalog import describe_steps
 from trainer.registry import Registry
 
 _BOUNDS = (
@@ -34,6 +37,30 @@ def settings_table(registry: Registry, name: str) -> Table:
     for row in rows("", schema, schema.get("$defs", {})):
         table.add_row(*row)
     return table
+
+
+def steps_table() -> Table:
+    """Every step of a preparation with its purpose."""
+    table = Table("step", "purpose")
+    for name, line, _ in describe_steps():
+        table.add_row(name, line)
+    return table
+
+
+def step_table(name: str) -> Table:
+    """The settings of one step and their defaults; raises RecordingError for an unknown one."""
+    found = {step: settings for step, _, settings in describe_steps()}
+    if name not in found:
+        raise RecordingError(f"no step {name!r}; valid: {', '.join(found)}")
+    table = Table("setting", "default", title=f"step {name}")
+    for key, default in found[name].items():
+        table.add_row(key, default if default == "(required)" else json.dumps(default))
+    return table
+
+
+def step_purpose(name: str) -> str:
+    """The docstring of one step."""
+    return inspect.getdoc(STEPS[name]) or ""
 
 
 def rows(

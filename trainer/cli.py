@@ -170,7 +170,7 @@ def _runs(argv: list[str]) -> int:
 def _evaluate(argv: list[str]) -> int:
     parser = _parser(
         "evaluate",
-        "Score artifacts on the test part against persistence, linear and the legacy model; "
+        "Score artifacts on the test part beside the baselines of its task (and the legacy model); "
         "writes report.json, report.md and report.png.",
         "axonnx evaluate runs/goose_patchformer/artifact --legacy runs/goose_gru/artifact",
     )
@@ -304,6 +304,25 @@ def _datasets(argv: list[str]) -> int:
     return _catalog(DATASETS, options.name)
 
 
+def _steps(argv: list[str]) -> int:
+    parser = _parser(
+        "steps",
+        "List the steps of a preparation, or the settings of one.",
+        "axonnx steps filter",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a step")
+    options = parser.parse_args(argv)
+    from trainer import catalog
+
+    console = plain_console()
+    if options.name is None:
+        console.print(catalog.steps_table())
+        return 0
+    console.print(catalog.step_table(options.name))
+    console.print(catalog.step_purpose(options.name), soft_wrap=True)
+    return 0
+
+
 def _catalog(registry: Registry, name: str | None) -> int:
     from trainer import catalog
 
@@ -348,6 +367,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "models": _models,
     "datasets": _datasets,
+    "steps": _steps,
     "import-legacy": _import_legacy,
     "quickstart": _quickstart,
 }

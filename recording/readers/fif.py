@@ -308,5 +308,5 @@ def _matches(path: Path, head: bytes) -> bool:
 
 
 register(
-    Format("fif", (".fif",), _matches, open_fif, extra="eeg", options=EegOptions, one_file=True)
+    Format("fif", (".fif",), _matches, open_fif, extra="fif", options=EegOptions, one_file=True)
 )

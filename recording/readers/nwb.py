@@ -330,7 +330,7 @@ register(
         suffixes=(".nwb",),
         matches=matches,
         open=read,
-        extra="nwb",
+        extra="hdf5",
         options=NwbOptions,
         one_file=True,
     )

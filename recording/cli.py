@@ -26,7 +26,8 @@ def main(argv: list[str]) -> int:
     except ArtifactError as error:
         return _complain(error, 1)
     except OSError as error:
-        return _complain(f"{error.filename or ''}: {error.strerror or error}", 2)
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", 2)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
 
@@ -37,8 +38,11 @@ def is_artifact(path: Path) -> bool:
         return (path / "manifest.json").is_file()
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/")[-1] == "manifest.json" for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/")[-1] == "manifest.json" for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False  # whoever reads it says what is wrong with it
 
 
 def _inspect(words: list[str]) -> int:
@@ -61,9 +65,29 @@ def _predict(words: list[str]) -> int:
         from recording.predictions import run
 
         return run(options, plan)
+    _refuse_for_windows(options)
     output = options.output or Path(f"{options.file.stem}.predictions.npz")
     rest = ["--output", str(output), "--provider", options.provider]
     return _artifact(["predict", str(options.artifact), str(options.file), *rest])
+
+
+def _refuse_for_windows(options: argparse.Namespace) -> None:
+    """Raise RecordingError for what only a recording has: times, sessions, formats, a picture."""
+    given = {
+        "--part": options.part,
+        "--from": options.start,
+        "--to": options.stop,
+        "--stride": options.stride,
+        "--session": options.session,
+        "--format": options.format,
+        "--option": options.option,
+        "--picture": options.picture,
+    }
+    for name, value in given.items():
+        if value not in (None, []):
+            raise RecordingError(
+                f"{name}: is for recordings; this is read as windows", file=options.file.name
+            )
 
 
 def _artifact(argv: list[str]) -> int:

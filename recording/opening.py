@@ -24,7 +24,7 @@ def open_recording(
     a missing extra, or whatever is wrong with the content, with file, stream and time.
     """
     path = Path(path)
-    found = _named(format) if format else find_format(path)
+    found = named_format(format) if format else find_format(path)
     try:
         settings = found.options.model_validate(dict(options or {}))
     except ValidationError as error:
@@ -66,7 +66,8 @@ def find_format(path: Path) -> Format:
     raise RecordingError(f"no known format; known: {known}", file=path.name)
 
 
-def _named(name: str) -> Format:
+def named_format(name: str) -> Format:
+    """The format of this name; raises RecordingError where there is none."""
     if name not in FORMATS:
         raise RecordingError(f"no format {name!r}; valid: {', '.join(FORMATS)}")
     return FORMATS[name]

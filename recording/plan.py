@@ -182,11 +182,11 @@ def sliding_windows(
 def _samples(neural: Series, piece: Piece, stretch: tuple[float, float]) -> tuple[int, int]:
     """Samples [first, stop) of a piece that lie in a stretch of seconds."""
     ends = [(second - piece.start) * neural.rate for second in stretch]
-    first = max(0, -(-ends[0] // 1)) if np.isfinite(ends[0]) else 0
+    # Within the piece before anything is rounded: a border may be infinite.
+    begin, end = (min(max(place, 0.0), float(len(piece))) for place in ends)
     # A border is a sample's own time, give or take the rounding of seconds.
-    if np.isfinite(ends[0]) and abs(ends[0] - round(ends[0])) < 1e-3:
-        first = max(0, round(ends[0]))
-    stop = min(len(piece), int(ends[1] + 1e-3)) if np.isfinite(ends[1]) else len(piece)
+    first = round(begin) if abs(begin - round(begin)) < 1e-3 else -(-begin // 1)
+    stop = int(end + 1e-3)
     return piece.first + int(first), piece.first + max(int(first), stop)
 
 

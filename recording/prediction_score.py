@@ -36,9 +36,10 @@ class Score:
         ahead = truth[:, self.plan.observed :]
         last = truth[:, self.plan.observed - 1 : self.plan.observed]
         answer = block.answer[:, self.plan.observed :].astype(np.float64)
-        self.error += float(((answer - ahead) ** 2).sum())
-        self.floor += float(((last - ahead) ** 2).sum())
-        self.count += ahead.size
+        known = np.isfinite(ahead)
+        self.error += float(((answer - ahead)[known] ** 2).sum())
+        self.floor += float(((last - ahead)[known] ** 2).sum())
+        self.count += int(known.sum())
 
     def lines(self) -> list[str]:
         """One line per measure; none where the recording does not hold the answer."""

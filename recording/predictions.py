@@ -12,7 +12,7 @@ import numpy as np
 
 from recording.contract import Recording, Series
 from recording.errors import RecordingError
-from recording.opening import open_recording
+from recording.opening import find_format, named_format, open_recording
 from recording.options import parse_options
 from recording.plan import Cut, Plan, cut, window_values
 from recording.prediction_files import writer
@@ -86,6 +86,8 @@ def stretches(plan: Plan, chosen: Chosen, recording: Recording) -> list[tuple[fl
     """Seconds in which windows are wanted; raises RecordingError where there is no test part."""
     first = -np.inf if chosen.start is None else chosen.start
     last = np.inf if chosen.stop is None else chosen.stop
+    if not first < last:
+        raise RecordingError(f"from {first:g} s to {last:g} s: must be a stretch of time")
     if chosen.part is None:
         return [(first, last)]
     kept = [(a, b) for name, a, b in plan.test if name == recording.session]
@@ -123,7 +125,8 @@ def run(options: argparse.Namespace, plan_table: Mapping[str, Any]) -> int:
     plan = Plan.read(plan_table)
     recording = open_for(plan, options.file, options.option, options.format, options.session)
     output = options.output or default_output(options.file)
-    writer(output)  # an unknown suffix is told before anything is loaded
+    picture = None if options.no_picture else options.picture or output.with_suffix(".png")
+    check_outputs(options.file, output, picture)
     model = artifact.load(options.artifact, provider=options.provider)
     taken, given = model.manifest.inputs[0].name, model.manifest.outputs[0].name
 
@@ -131,7 +134,6 @@ def run(options: argparse.Namespace, plan_table: Mapping[str, Any]) -> int:
         return np.asarray(model.predict({taken: values})[given])
 
     chosen = Chosen(options.part, options.start, options.stop, options.stride)
-    picture = None if options.no_picture else options.picture or output.with_suffix(".png")
     for line in predict_file(recording, plan, ask, chosen, output, picture):
         print(line)
     print(f"artifact {model.id}")
@@ -142,7 +144,9 @@ def open_for(
     plan: Plan, file: Path, told: Sequence[str], format: str | None, session: str | None
 ) -> Recording:
     """Open a recording with what the reader was told in training, and what is told now."""
-    options = dict(plan.reader) if format in (None, plan.format) else {}
+    found = named_format(format) if format else find_format(file)
+    # What was said of files of one format holds for another, as far as that has such options.
+    options = {key: plan.reader[key] for key in plan.reader if key in found.options.model_fields}
     recording = open_recording(file, options | parse_options(told), format=format)
     return replace(recording, session=session) if session else recording
 
@@ -150,6 +154,17 @@ def open_for(
 def default_output(file: Path) -> Path:
     """Where predictions go that nobody named a place for."""
     return Path(f"{file.resolve().stem}.predictions.csv")
+
+
+def check_outputs(file: Path, output: Path, picture: Path | None) -> None:
+    """Raise RecordingError for a table of an unknown suffix, and for what would replace the file.
+
+    So it is told before anything is loaded.
+    """
+    writer(output)
+    for path in (output, picture):
+        if path is not None and path.resolve() == file.resolve():
+            raise RecordingError("is the recording itself; name another file", file=path)
 
 
 def predict_file(
@@ -192,10 +207,11 @@ def predict_file(
 def _check_finite(values: np.ndarray, neural: Series, starts: np.ndarray, source: str) -> None:
     if np.isfinite(values).all():
         return
-    row, step, channel, _ = np.argwhere(~np.isfinite(values))[0]
+    row, step, channel, feature = np.argwhere(~np.isfinite(values))[0]
     time = float(neural.times(int(starts[row] + step), int(starts[row] + step) + 1)[0])
+    value = values[row, step, channel, feature]
     raise RecordingError(
-        f"channel {neural.names[channel]} is {values[row, step, channel, 0]}; must be finite: "
+        f"channel {neural.names[channel]} is {value}; must be finite: "
         "mend it, or train with the step split_missing",
         file=source,
         stream="neural",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 from numpy.lib import format as npy
 
 from artifact.manifest import Manifest
+
+# What zipfile and numpy raise over bytes that are not what they say.
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 
 
 def holds_windows(path: Path, manifest: Manifest) -> bool:
@@ -30,7 +39,7 @@ def holds_windows(path: Path, manifest: Manifest) -> bool:
                 with archive.open(f"{name}.npy") as member:
                     found[name] = _axes(member)
             return found == axes
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return False  # whoever reads it whole says what is wrong with it
 
 

@@ -1,56 +1,73 @@
-"""A file from a stranger, turned into windows: a process of its own, with bounds on what it takes.
+"""A file from a stranger, prepared for a model: a process of its own, with bounds on what it takes.
 
-    python -m recording.windows_process FOLDER FILE
+    python -m recording.windows_process FOLDER NAME
 
-FOLDER holds the file and `request.json`: the plan, and which windows are wanted. Standard output
-gets an NPZ: `neural` (batch, time, channel, feature), one array per column of the table that is not
-an answer, and `about`, the UTF-8 JSON of the answers' columns. Ends with 0, 2 for a file that does
-not fit (standard error says why), 3 where a package is missing.
+FOLDER holds `request.json` (the plan, which windows are wanted, the bounds) and the file, as
+`given/NAME`. Standard output gets an NPZ: `neural` (time, channel, feature) float32, the prepared
+samples; `starts` (batch,) int64, the first sample of each window among them; one array per column
+of the table that is not an answer; `about`, the UTF-8 JSON of all columns. Ends with 0; otherwise
+standard output has the reason: 2 the file does not fit, 3 a package is missing, 1 a fault here.
 """
 
 from __future__ import annotations
 
 import json
-import resource
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recording.errors import RecordingError
+from recording.windows_confinement import confine
 
-MEMORY_BYTES = 6 * 2**30  # of addresses: libraries reserve far more than they touch
-REQUEST = "request.json"
+REQUEST, GIVEN = "request.json", "given"
+FAULT, UNFIT, MISSING = 1, 2, 3
 
 
 def main(argv: list[str]) -> int:
     """Run; see the module's text."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     folder, name = Path(argv[0]), argv[1]
     request = json.loads((folder / REQUEST).read_text())
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries talk
+        confine(folder, request["seconds"])
+        code, answer = _answer(folder / GIVEN / name, request)
+        out.write(answer)
+    return code
+
+
+def _answer(path: Path, request: dict[str, Any]) -> tuple[int, bytes]:
     try:
-        answer = _windows(folder / name, request)
+        return 0, _windows(path, request)
     except RecordingError as error:
-        print(error, file=sys.stderr)
-        return 2
+        missing = _missing(error)
+        return (MISSING, missing.encode()) if missing else (UNFIT, str(error).encode())
     except ModuleNotFoundError as error:
-        print(f"the package {error.name!r} is not installed here", file=sys.stderr)
-        return 3
+        return MISSING, _missing(error).encode()
     except MemoryError:
-        print(f"{name}: takes more memory than one request may", file=sys.stderr)
-        return 2
-    sys.stdout.buffer.write(answer)
-    return 0
+        return UNFIT, f"{path.name}: takes more memory than one request may".encode()
+    except Exception:
+        return FAULT, traceback.format_exc().encode()
+
+
+def _missing(error: BaseException | None) -> str:
+    """The package whose absence led to an error; nothing where that was not the reason."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return str(error.name)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _windows(path: Path, request: dict[str, Any]) -> bytes:
     from artifact.arrays import encode_npz
     from recording.opening import find_format
-    from recording.plan import Plan, window_values
-    from recording.prediction_table import Block, column_names, table
-    from recording.predictions import Chosen, open_for, ready
+    from recording.plan import Plan
+    from recording.prediction_table import column_names, table
+    from recording.predictions import Chosen, open_for, predict, ready
 
     plan = Plan.read(request["plan"])
     if not find_format(path).one_file:
@@ -61,30 +78,47 @@ def _windows(path: Path, request: dict[str, Any]) -> bytes:
         )
     recording = open_for(plan, path, [], None, None)
     prepared = ready(recording, plan, Chosen(start=request["start"], stop=request["stop"]))
-    windows = prepared.windows
-    neural = prepared.recording.neural
-    size = plan.window * len(neural.channels) * len(neural.features) * 4
-    if len(windows) * size > request["bytes"]:
-        raise RecordingError(
-            f"its {len(windows)} windows take {len(windows) * size} bytes; at most "
-            f"{request['bytes']} are answered in one request: choose a stretch with start and stop",
-            file=path.name,
-        )
-    values = window_values(neural, windows.starts, plan)
+    windows, neural = prepared.windows, prepared.recording.neural
+    first, stop = int(windows.starts.min()), int(windows.starts.max()) + plan.window
+    steps = plan.window - plan.observed if plan.task == "forecast" else 1
+    _bound(
+        {
+            "prepared samples": (stop - first) * len(neural.channels) * len(neural.features) * 4,
+            "predictions": len(windows) * steps * (4 * len(plan.outputs) + 16),
+        },
+        request,
+        path.name,
+    )
     tail = (plan.window,) if plan.task == "forecast" else ()
-    nothing = np.zeros((1, *(1 for _ in tail), 1), np.float32)
-    answers = np.broadcast_to(nothing, (len(windows), *tail, len(plan.outputs)))
-    columns = table(plan, Block(windows.starts, windows.times, windows.trials, answers))
+    shape = (*tail, len(plan.outputs))
+
+    def nothing(values: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), (len(values), *shape))
+
+    parts = [table(plan, block) for block in predict(nothing, plan, prepared)]
     names = column_names(plan)
-    about = {"columns": [name for name in columns if name not in names], "answers": names}
+    columns = [name for name in parts[0] if name not in names]
     arrays = {
-        f"column.{index}": columns[name]
-        for index, name in enumerate(about["columns"])
+        f"column.{index}": np.concatenate([part[name] for part in parts])
+        for index, name in enumerate(columns)
         if name != "predicted"
     }
-    arrays["neural"] = values
+    samples = np.asarray(neural.values[first:stop], np.float32)
+    arrays["neural"] = samples.reshape(stop - first, len(neural.channels), len(neural.features))
+    arrays["starts"] = windows.starts - first
+    about = {"columns": columns, "answers": names}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     return encode_npz(arrays)
+
+
+def _bound(sizes: dict[str, int], request: dict[str, Any], name: str) -> None:
+    for what, size in sizes.items():
+        if size > request["bytes"]:
+            raise RecordingError(
+                f"its {what} take {size} bytes; at most {request['bytes']} are held for one "
+                "request: choose a stretch with start and stop",
+                file=name,
+            )
 
 
 if __name__ == "__main__":

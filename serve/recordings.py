@@ -11,43 +11,48 @@ import csv
 import io
 import json
 import re
-import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request
+import orjson
+from fastapi import FastAPI, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from artifact.arrays import Array, decode_npz
 from serve.answers import artifact_header, find
-from serve.errors import DeadlineExceeded, InvalidInput, NotSupported
+from serve.errors import InvalidInput, UnsupportedMediaType
 from serve.negotiation import JSON
+from serve.recording_process import Turns, read_recording
 from serve.repository import Served
 from serve.schemas import RECORDING_EXTRA, recording_answers
 from serve.service import Service
 
 CSV = "text/csv"
 ROWS = 256  # windows in one run
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_BYTES = 1 << 24  # and their bytes
+LEFT = 499  # nobody reads it: the caller is gone
+MOST_NAME = 200  # bytes
+_BLOCK = 1 << 14  # rows of a table that are text at the same time
+_NAME = re.compile(r"\w[\w .()+,=@-]*")
+Name = Annotated[str, Query(description="the file's name, whose suffix tells formats apart")]
+Seconds = Annotated[
+    float | None, Query(allow_inf_nan=False, description="seconds on the recording's own clock")
+]
 
 
 def add_recordings(api: FastAPI, service: Service) -> None:
     """Add the routes that take a recording."""
-    turn = asyncio.Semaphore(1)
+    turns = Turns()
 
     @api.post("/predict-recording", responses=recording_answers(), openapi_extra=RECORDING_EXTRA)
     async def recording_lone(
-        request: Request,
-        filename: str,
-        start: float | None = None,
-        stop: float | None = None,
+        request: Request, filename: Name, start: Seconds = None, stop: Seconds = None
     ) -> Response:
         """Answer with the only model."""
-        return await _predict(service, turn, request, None, filename, start, stop)
+        wanted = {"start": start, "stop": stop}
+        return await _while_heard(service, turns, request, None, filename, wanted)
 
     @api.post(
         "/models/{name}/predict-recording",
@@ -55,118 +60,114 @@ def add_recordings(api: FastAPI, service: Service) -> None:
         openapi_extra=RECORDING_EXTRA,
     )
     async def recording_named(
-        request: Request,
-        name: str,
-        filename: str,
-        start: float | None = None,
-        stop: float | None = None,
+        request: Request, name: str, filename: Name, start: Seconds = None, stop: Seconds = None
     ) -> Response:
         """Answer with the newest version of the model of this name."""
-        return await _predict(service, turn, request, name, filename, start, stop)
+        wanted = {"start": start, "stop": stop}
+        return await _while_heard(service, turns, request, name, filename, wanted)
+
+
+async def _while_heard(
+    service: Service,
+    turns: Turns,
+    request: Request,
+    name: str | None,
+    filename: str,
+    wanted: Mapping[str, Any],
+) -> Response:
+    """The answer; nothing is done any more once the caller has left."""
+    request.scope["predicts"] = asyncio.current_task()  # the connection's end cancels it
+    try:
+        return await _predict(service, turns, request, name, filename, wanted)
+    except (ClientDisconnect, asyncio.CancelledError):
+        if not request.scope.get("left"):
+            raise
+        return Response(status_code=LEFT)
+    finally:
+        request.scope["predicts"] = None
 
 
 async def _predict(
     service: Service,
-    turn: asyncio.Semaphore,
+    turns: Turns,
     request: Request,
     name: str | None,
     filename: str,
-    start: float | None,
-    stop: float | None,
+    wanted: Mapping[str, Any],
 ) -> Response:
     deadline = service.deadline()
     served = find(service, request, name, None)
     plan = plan_of(served)
-    if not _SAFE.fullmatch(filename):
-        raise InvalidInput("filename: letters, digits, dots, - and _ only", "filename")
+    check_name(filename)
+    csv_wanted = JSON not in request.headers.get("accept", "")
     with service.engine.admit() as place:
         body = await service.read_body(request, place, deadline, False)
-        limit = 4 * service.settings.max_body_bytes
-        wanted = {"plan": plan, "start": start, "stop": stop, "bytes": limit}
-        async with turn:
-            packed = await _windows(body, filename, wanted, deadline)
+        limit = 2 * service.settings.max_body_bytes
+        asked = {"plan": plan, **wanted, "bytes": limit}
+        async with turns.take(deadline):
+            packed = await read_recording(
+                body, filename, asked, deadline, lambda size: place.hold(len(body) + size)
+            )
+        held = len(body) + 2 * len(packed)
+        place.hold(held)
         found = await service.work(
-            lambda: decode_npz(packed, max_bytes=2 * limit),
-            len(packed),
+            lambda: decode_npz(packed, max_bytes=2 * limit), len(packed), deadline
+        )
+        answers = await _answers(service, request, served, plan, found, deadline)
+        place.hold(held + answers.nbytes)
+        columns = _columns(plan, found, answers)
+        content = await service.work(
+            lambda: _csv(columns) if csv_wanted else _json(columns, served),
+            16 * answers.size,
             deadline,
         )
-        place.hold(len(body) + sum(array.nbytes for array in found.values()))
-        answers = await _answers(service, request, served, found["neural"], deadline)
-        columns = _columns(plan, found, answers)
-        csv_wanted = JSON not in request.headers.get("accept", "")
-        content = await service.work(
-            lambda: _csv(columns) if csv_wanted else _json(columns, served), 1 << 24, deadline
-        )
-    headers = artifact_header(served)
-    return Response(content, media_type=CSV if csv_wanted else JSON, headers=headers)
+    return Response(
+        content, media_type=CSV if csv_wanted else JSON, headers=artifact_header(served)
+    )
 
 
 def plan_of(served: Served) -> Mapping[str, Any]:
-    """How a recording becomes this model's inputs; raises NotSupported where none says so."""
+    """How a recording becomes this model's inputs; raises UnsupportedMediaType where none says."""
     data = served.model.manifest.provenance.get("data")
     plan = data.get("plan") if isinstance(data, Mapping) else None
     if not isinstance(plan, Mapping):
-        raise NotSupported(
+        raise UnsupportedMediaType(
             f"model {served.name} was trained on windows, not on recordings; send it arrays"
         )
     return plan
 
 
-async def _windows(body: bytes, filename: str, wanted: Mapping[str, Any], deadline: float) -> bytes:
-    """What the reading process writes; raises InvalidInput, NotSupported, DeadlineExceeded."""
-    with tempfile.TemporaryDirectory(prefix="axonnx-recording-") as folder:
-        (Path(folder) / "request.json").write_text(json.dumps(wanted))
-        name = f"recording-{filename}"  # never the request's own file
-        await asyncio.to_thread((Path(folder) / name).write_bytes, body)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "recording.windows_process", folder, name),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=folder,
-            env=_environment(folder),
+def check_name(filename: str) -> None:
+    """Raise InvalidInput for a name that no file shall have here."""
+    if not _NAME.fullmatch(filename) or len(filename.encode()) > MOST_NAME:
+        raise InvalidInput(
+            "filename: begins with a letter or digit and holds letters, digits, spaces and "
+            f"_ . ( ) + , = @ - alone; at most {MOST_NAME} bytes",
+            "filename",
         )
-        try:
-            async with asyncio.timeout(deadline - monotonic()):
-                packed, said = await process.communicate()
-        except TimeoutError:
-            raise DeadlineExceeded("the recording was not read in time; send less of it") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    text = said.decode(errors="replace").replace(name, filename).strip()
-    if process.returncode == 3:
-        raise NotSupported(f"this service does not read such files: {text}")
-    if process.returncode == 2:
-        raise InvalidInput(text[:1000], "body")
-    if process.returncode != 0:
-        raise InvalidInput(f"{filename}: cannot be read", "body")
-    return packed
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """Nothing of the service's own environment, where its keys are, but where packages lie."""
-    return {
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-        "HOME": folder,
-        "TMPDIR": folder,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
 
 
 async def _answers(
-    service: Service, request: Request, served: Served, values: Array, deadline: float
+    service: Service,
+    request: Request,
+    served: Served,
+    plan: Mapping[str, Any],
+    found: Mapping[str, Array],
+    deadline: float,
 ) -> Array:
+    """The model's answers to all windows, (batch, …): as `recording.plan` cuts them."""
     taken, given = served.model.manifest.inputs[0].name, served.model.manifest.outputs[0].name
+    neural, observed = found["neural"], int(plan["observed"])
+    starts = np.asarray(found["starts"], np.int64)
+    steps = np.arange(int(plan["window"]))
+    size = max(1, len(steps) * neural[:1].nbytes)
+    rows = max(1, min(ROWS, RUN_BYTES // size))
     parts = []
-    for at in range(0, len(values), ROWS):
-        inputs = {taken: values[at : at + ROWS]}
-        parts.append((await service.predict(request, served, inputs, deadline))[given])
-    request.scope["rows"] = len(values)
+    for at in range(0, len(starts), rows):
+        windows = neural[starts[at : at + rows, None] + steps]
+        windows[:, observed:] = windows[:, observed - 1 : observed]
+        parts.append((await service.predict(request, served, {taken: windows}, deadline))[given])
+    request.scope["rows"] = len(starts)
     return np.concatenate(parts)
 
 
@@ -188,16 +189,26 @@ def _columns(
 
 
 def _csv(columns: Mapping[str, Array]) -> bytes:
+    """The bytes that `axonnx predict` writes."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
-    # str of a numpy float is the shortest text that reads back as the same number.
-    table.writerows(zip(*([str(v) for v in values] for values in columns.values()), strict=True))
-    return text.getvalue().encode()
+    parts = [text.getvalue().encode()]
+    for at in range(0, len(next(iter(columns.values()))), _BLOCK):
+        text = io.StringIO()
+        # str of a numpy float is the shortest text that reads back as the same number.
+        cells = ([str(value) for value in part[at : at + _BLOCK]] for part in columns.values())
+        csv.writer(text, lineterminator="\n").writerows(zip(*cells, strict=True))
+        parts.append(text.getvalue().encode())
+    return b"".join(parts)
 
 
 def _json(columns: Mapping[str, Array], served: Served) -> bytes:
-    lists = {name: values.tolist() for name, values in columns.items()}
-    return json.dumps(
-        {"model": served.name, "artifact": served.model.id, "columns": lists}
-    ).encode()
+    lists = {
+        name: values.tolist() if values.dtype.kind == "U" else np.ascontiguousarray(values)
+        for name, values in columns.items()
+    }
+    return orjson.dumps(
+        {"model": served.name, "artifact": served.model.id, "columns": lists},
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )

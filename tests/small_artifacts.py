@@ -114,6 +114,7 @@ def write_artifact(
     golden_outputs: Mapping[str, np.ndarray] | None = None,
     bound: float | None = None,
     determinism: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """An artifact around any graph; golden answers come from the graph unless given."""
@@ -127,7 +128,7 @@ def write_artifact(
         model="small",
         inputs=inputs,
         outputs=outputs,
-        provenance={"config_sha256": config_digest(config), "seed": 0},
+        provenance={"config_sha256": config_digest(config), "seed": 0, **(provenance or {})},
         config=config,
         metrics={},
         determinism={

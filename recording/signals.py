@@ -73,14 +73,14 @@ class FileArray:
         return np.stack(columns, axis=1, dtype=self.dtype).reshape(count, *tail, order="F")
 
     def _read(self, first: int, count: int) -> np.ndarray:
-        data = bytearray(count * self.dtype.itemsize)
-        view, at = memoryview(data), self.offset + first * self.dtype.itemsize
+        numbers = np.empty(count, self.dtype)
+        view, at = numbers.view(np.uint8).data, self.offset + first * self.dtype.itemsize
         while view:
             got = os.preadv(self._file, [view], at)
             if got == 0:
                 raise OSError(f"{self.path}: ends before byte {at + len(view)}")
             view, at = view[got:], at + got
-        return np.frombuffer(data, self.dtype)
+        return numbers
 
 
 class Pointwise:
@@ -103,7 +103,16 @@ class Pointwise:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        return np.asarray(self.function(self.source[rows]), self.dtype)
+        # A few channels may be left of many: no more of the source is in memory than of a block.
+        start, stop, _ = rows.indices(len(self))
+        size = _block_size(self.source)
+        if stop - start <= size:
+            return np.asarray(self.function(self.source[rows]), self.dtype)
+        whole = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for at in range(start, stop, size):
+            part = self.function(self.source[at : min(at + size, stop)])
+            whole[at - start : at - start + size] = part
+        return whole
 
 
 class Derived:
@@ -140,8 +149,7 @@ def blocks(signal: Signal, size: int | None = None) -> Iterator[np.ndarray]:
     if isinstance(signal, Derived):
         yield from signal.produce()
         return
-    per_sample = max(8, _product(signal.shape[1:]) * 8)
-    size = size or max(1, BLOCK_BYTES // per_sample)
+    size = size or _block_size(signal)
     for start in range(0, len(signal), size):
         yield signal[start : min(start + size, len(signal))]
 
@@ -186,6 +194,11 @@ def settle(
     finally:
         # The open descriptor keeps the data; the name is not needed any more.
         path.unlink()
+
+
+def _block_size(signal: Signal) -> int:
+    """Samples in a block of some 16 MB, at 8 bytes a number."""
+    return max(1, BLOCK_BYTES // max(8, _product(signal.shape[1:]) * 8))
 
 
 def _check_length(found: int, signal: Signal) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import (
 
 from recording.contract import Channel, Recording, Series
 from recording.errors import RecordingError
-from recording.preparation.operations import Operation, evaluate
+from recording.preparation.operations import Operation, Take, evaluate
 from recording.signals import Pointwise
 
 # Seconds from and to on a session's clock: what belongs to the train part.
@@ -79,10 +80,13 @@ class Step(BaseModel):
         channels = self.channels_after(neural.channels)
         shape = neural.values.shape
         tail = (len(channels), *shape[2:])
+        taken = tuple(takewhile(lambda operation: isinstance(operation, Take), operations))
 
         def run(values: np.ndarray) -> np.ndarray:
-            values = np.asarray(values, np.float32).reshape(len(values), shape[1], -1)
-            return evaluate(operations, values).reshape(len(values), *tail)
+            values = values.reshape(len(values), shape[1], -1)
+            # What is left out need not be converted.
+            values = np.asarray(evaluate(taken, values), np.float32)
+            return evaluate(operations[len(taken) :], values).reshape(len(values), *tail)
 
         series: Series = neural.with_values(Pointwise(neural.values, run, tail), channels=channels)
         return recording.with_modality("neural", series)

@@ -136,3 +136,26 @@ def test_misuse_is_refused(tmp_path):
     assert signal[:3].tolist() == [[0], [0], [0]]
     with pytest.raises(OSError, match=r"x\.bin: ends before byte 10"):
         signal[2:5]
+
+
+def test_few_channels_of_many_are_taken_block_by_block(monkeypatch):
+    monkeypatch.setattr("recording.signals.BLOCK_BYTES", 10 * 100 * 8)
+    values = numbers((95, 100), "<f4")
+    asked = []
+
+    class Watched:
+        shape, dtype = values.shape, values.dtype
+
+        def __len__(self):
+            return len(values)
+
+        def __getitem__(self, rows):
+            asked.append(rows.stop - rows.start)
+            return values[rows]
+
+    few = Pointwise(Pointwise(Watched(), np.negative, (100,)), lambda x: x[:, :2], (2,))
+    assert few[3:93].tobytes() == (-values[3:93, :2]).tobytes()
+    assert max(asked) == 10
+    assert np.concatenate(list(blocks(few))).tobytes() == (-values[:, :2]).tobytes()
+    assert max(asked) == 10
+    assert few[50:20].shape == (0, 2)

@@ -24,7 +24,12 @@ def open_recording(
     a missing extra, or whatever is wrong with the content, with file, stream and time.
     """
     path = Path(path)
-    found = named_format(format) if format else find_format(path)
+    if path.name in ("", ".."):
+        path = path.resolve()  # "." has no name to call a recording by
+    try:
+        found = named_format(format) if format else find_format(path)
+    except OSError as error:
+        raise RecordingError(f"cannot be read: {error.strerror or error}", file=path.name) from None
     try:
         settings = found.options.model_validate(dict(options or {}))
     except ValidationError as error:

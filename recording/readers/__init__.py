@@ -35,7 +35,8 @@ class Format:
     matches: whether a path with these first bytes (b"" for a folder) is of this format; extra: the
     extra that brings its library, "" where numpy and scipy do; rank: formats are asked in rising
     order, those found by content before those found by name alone; one_file: whether everything is
-    in one file, so that a service may take it from a stranger.
+    in one file, so that a service may take it from a stranger; belongs: whether a file of this
+    format is a part of another one beside it, such as the samples beside a header.
     """
 
     name: str
@@ -46,9 +47,19 @@ class Format:
     options: type[Options] = Options
     rank: int = 0
     one_file: bool = False
+    belongs: Callable[[Path], bool] | None = None
 
 
 FORMATS: dict[str, Format] = {}
+
+
+def beside(*companions: str, main: str) -> Callable[[Path], bool]:
+    """Whether a file with one of these suffixes has one of the same stem and suffix `main`."""
+
+    def belongs(path: Path) -> bool:
+        return path.suffix.lower() in companions and path.with_suffix(main).is_file()
+
+    return belongs
 
 
 def register(format: Format) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from recording.contract import Finding
 from recording.errors import RecordingError
+from recording.readers.measures import metres
 
 SIDECAR_BYTES = 10 * 2**20
 _DATATYPES = ("eeg", "ieeg", "meg", "nirs")
@@ -22,8 +23,10 @@ _DATATYPES = ("eeg", "ieeg", "meg", "nirs")
 _OTHERS = (
     ".nwb", ".mat", ".npz", ".npy", ".csv", ".parquet", ".h5", ".hdf5", ".videopositiontracking",
 )  # fmt: skip
+# Whatever of these a folder holds is a recording of its own.
+_RECORDINGS = (".set", ".vhdr", ".edf", ".bdf", ".fif")
+_PART = re.compile(r"(.+)-(\d+)\.fif|(.+_split-)(\d+)(_.+\.fif)", re.IGNORECASE)
 _DEPTH, _ENTRIES = 6, 20_000
-_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 TYPES = {
     "EEG": "eeg",
     "ECOG": "ecog",
@@ -124,15 +127,46 @@ def entities(name: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9]+)", name))
 
 
+def session_name(path: Path) -> str:
+    """What a file's session is called: the name, of BIDS all its entities, without its suffix.
+
+    So two runs of a session, and the same session of two subjects, have names of their own.
+    """
+    stem = path.name.split(".")[0]
+    if not entities(path.name):
+        return stem
+    parts = [part for part in stem.split("_") if "-" in part and not part.startswith("split-")]
+    return "_".join(parts)
+
+
 def sole_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """The one recording below a folder; raises RecordingError where there are several or none."""
-    found = files_below(folder, suffixes)
-    if len(found) == 1:
+    """The one recording below a folder, with one of these suffixes.
+
+    Raises RecordingError where there are several, of whatever format, or none.
+    """
+    found = [path for path in files_below(folder, _RECORDINGS) if not is_later_part(path)]
+    if len(found) == 1 and found[0].name.lower().endswith(suffixes):
         return found[0]
+    if len(found) < 2:
+        raise RecordingError(f"holds no file {' or '.join(suffixes)}", file=folder.name)
     names = ", ".join(path.relative_to(folder).as_posix() for path in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    what = f"holds {len(found)} recordings: {names}{more}; name one" if found else "holds none"
-    raise RecordingError(what, file=folder.name)
+    raise RecordingError(
+        f"holds {len(found)} recordings: {names}{more}; name one of these files, or several as a "
+        f"list of paths, such as {folder.name}/{found[0].relative_to(folder).as_posix()}",
+        file=folder.name,
+    )
+
+
+def is_later_part(path: Path) -> bool:
+    """Whether a FIF file goes on with what one beside it begins: x-1.fif, …_split-02_meg.fif."""
+    found = _PART.fullmatch(path.name)
+    if found is None:
+        return False
+    if found[1] is not None:
+        return path.with_name(f"{found[1]}.fif").is_file()
+    first = f"{found[3]}{1:0{len(found[4])}d}{found[5]}"
+    return int(found[4]) > 1 and path.with_name(first).is_file()
 
 
 def holds(folder: Path, suffix: str) -> bool:
@@ -160,7 +194,9 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         )
         entries += len(files)
         if entries > _ENTRIES:
-            break
+            raise RecordingError(
+                f"holds more than {_ENTRIES} files; name the one to read", file=folder.name
+            )
         found += [Path(place, name) for name in files if name.lower().endswith(suffixes)]
     return sorted(found)
 
@@ -205,7 +241,7 @@ def _positions(path: Path, result: Sidecars) -> None:
         for key, value in (_json(system) if system else {}).items()
         if key.endswith("CoordinateUnits") and isinstance(value, str)
     ]
-    factor = _METRES.get(units[0].strip()) if units else None
+    factor = metres(units[0]) if units else None
     if factor is None:
         said = f"in {units[0]!r}" if units else "without a unit"
         result.findings.append(

@@ -11,8 +11,17 @@ import numpy as np
 
 from recording.contract import Channel, Finding, Recording, Series
 from recording.errors import RecordingError
-from recording.readers import Format, bids, register
-from recording.readers.eeg import Contents, EegOptions, Marker, assemble, channel, distinct, linear
+from recording.readers import Format, beside, bids, register
+from recording.readers.eeg import (
+    MOST_SEGMENTS,
+    Contents,
+    EegOptions,
+    Marker,
+    assemble,
+    channel,
+    distinct,
+    linear,
+)
 from recording.signals import FileArray, Signal
 
 _MAGIC = re.compile(rb"(\xef\xbb\xbf)?Brain ?Vision (V-Amp )?Data (Exchange )?Header File", re.I)
@@ -50,6 +59,11 @@ def open_brainvision(path: Path, options: EegOptions) -> Recording:
     markers, start = read_markers(header, len(values))
     if header.segment:
         segments = range(0, len(values), header.segment)
+        if len(segments) > MOST_SEGMENTS:
+            raise RecordingError(
+                f"SegmentDataPoints is {header.segment}: {len(segments)} segments are more than "
+                f"{MOST_SEGMENTS}"
+            )
         markers += [Marker(at / header.rate, 0.0, "New Segment/") for at in segments]
     found = Contents([series], markers, facts={"start": start} if start else {}, findings=findings)
     if any(one.position for one in header.channels):
@@ -293,6 +307,11 @@ def _matches(path: Path, head: bytes) -> bool:
 
 register(
     Format(
-        "brainvision", (".vhdr", ".eeg", ".vmrk"), _matches, open_brainvision, options=EegOptions
+        "brainvision",
+        (".vhdr", ".eeg", ".vmrk"),
+        _matches,
+        open_brainvision,
+        options=EegOptions,
+        belongs=beside(".eeg", ".vmrk", ".dat", main=".vhdr"),
     )
 )

@@ -15,6 +15,7 @@ from recording.signals import FileArray
 
 # Of longer records only the asked samples are read, of shorter ones all channels at once.
 WHOLE_BYTES = 2**20
+NARROW, NARROW_BYTES = 8, 2**16
 _RUN_BYTES = 8 * 2**20
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14(.*)", re.DOTALL)
 
@@ -46,6 +47,9 @@ class Records:
             path, np.dtype(np.uint8), (header.records * header.record_bytes,), offset=header.size
         )
         self.record_bytes = header.record_bytes
+        # Of a few channels among many, the others' bytes are not read.
+        asked = len(self.firsts) * samples * self.width
+        self.narrow = header.record_bytes > max(NARROW * asked, NARROW_BYTES)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -66,21 +70,33 @@ class Records:
 
     def _run(self, record: int, last: int, low: int, high: int) -> np.ndarray:
         """Samples [low, high) that lie in records [record, last)."""
+        if self.narrow:
+            parts = [
+                self._of_record(
+                    one, max(low, one * self.samples), min(high, (one + 1) * self.samples)
+                )
+                for one in range(record, last)
+            ]
+            return np.concatenate(parts)
         if self.record_bytes > WHOLE_BYTES and last == record + 1:
-            inside, count = low - record * self.samples, high - low
-            return np.stack(
-                [
-                    self._digital(self._at(record, first + inside * self.width, count))
-                    for first in self.firsts
-                ],
-                axis=1,
-            )
+            return self._of_record(record, low, high)
         raw = self.bytes[record * self.record_bytes : last * self.record_bytes]
         raw = raw.reshape(last - record, self.record_bytes)
         span = self.samples * self.width
         columns = [self._digital(raw[:, first : first + span]) for first in self.firsts]
         shift = record * self.samples
         return np.stack(columns, axis=1)[low - shift : high - shift]
+
+    def _of_record(self, record: int, low: int, high: int) -> np.ndarray:
+        """Samples [low, high) of one record, read channel by channel."""
+        inside, count = low - record * self.samples, high - low
+        return np.stack(
+            [
+                self._digital(self._at(record, first + inside * self.width, count))
+                for first in self.firsts
+            ],
+            axis=1,
+        )
 
     def _at(self, record: int, byte: int, count: int) -> np.ndarray:
         at = record * self.record_bytes + byte

@@ -30,6 +30,7 @@ from recording.readers.merging import checked
 from recording.readers.potentials import scale_findings
 from recording.signals import Pointwise, Signal
 
+MOST_SEGMENTS = 10**6
 # A type that a name gives away; the first that fits counts.
 _NAMES = (
     ("stimulus", r"status|sti ?\d*|trig(ger)?s?\d*|marker|event( marker)?|stim\d*"),
@@ -76,7 +77,7 @@ class Contents:
     """What a file says: one series per rate, before sidecars, options and types by name.
 
     `stated` are the types that the file gives, by channel name; `misc` the channels that it calls
-    miscellaneous. `subject` and `session` count where the file's name says nothing.
+    miscellaneous. `subject` counts where the file's name says nothing.
     """
 
     series: list[Series]
@@ -86,7 +87,6 @@ class Contents:
     misc: tuple[str, ...] = ()
     default_type: str = "eeg"
     subject: str = ""
-    session: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -122,11 +122,10 @@ def assemble(path: Path, format: str, found: Contents, options: EegOptions) -> R
         name: checked(one, file=path.name, stream=name) for name, one in modalities.items()
     }
     entities = bids.entities(path.name)
-    stem = path.name.split(".")[0]
     return Recording(
         source=path.name,
         format=format,
-        session=options.session or entities.get("ses") or found.session or stem,
+        session=options.session or bids.session_name(path),
         subject=options.subject or entities.get("sub") or found.subject,
         site=options.site or "",
         modalities=modalities,
@@ -207,9 +206,12 @@ def events(markers: Iterable[Marker]) -> Events | None:
 def split_pieces(series: Series, borders: Sequence[float]) -> tuple[Piece, ...]:
     """The pieces, cut in front of the first sample at or after each border (seconds)."""
     pieces = []
+    rising = np.sort(np.asarray(borders, np.float64))
     for piece in series.pieces:
         cuts = {0, len(piece)}
-        for border in borders:
+        ends = piece.start, piece.start + len(piece) / series.rate
+        first, last = np.searchsorted(rising, ends)
+        for border in rising[first:last].tolist():
             # Rounded, since a border on a sample must not become the next one by a last digit.
             at = math.ceil(round((border - piece.start) * series.rate, 3))
             if 0 < at < len(piece):

@@ -12,8 +12,16 @@ import numpy as np
 
 from recording.contract import Channel, Events, Finding, Piece, Recording, Series
 from recording.errors import RecordingError
-from recording.readers import Format, bids, mat5, mat73, register
-from recording.readers.eeg import Contents, EegOptions, Marker, assemble, distinct, linear
+from recording.readers import Format, beside, bids, mat5, mat73, register
+from recording.readers.eeg import (
+    MOST_SEGMENTS,
+    Contents,
+    EegOptions,
+    Marker,
+    assemble,
+    distinct,
+    linear,
+)
 from recording.readers.eeglab_fields import EpochsSignal, read_fields
 from recording.readers.hdf5_signal import is_hdf5, open_hdf5, reading
 from recording.signals import FileArray, Signal
@@ -43,6 +51,8 @@ def open_eeglab(path: Path, options: EeglabOptions) -> Recording:
         raise RecordingError(f"EEG.srate is {rate:g} Hz; must be above 0")
     channels_count, points = _count(eeg, "nbchan"), _count(eeg, "pnts")
     trials = _count(eeg, "trials") if _present(eeg.get("trials")) else 1
+    if trials > MOST_SEGMENTS:
+        raise RecordingError(f"EEG.trials is {trials}; at most {MOST_SEGMENTS}")
     values = _samples(path, eeg, channels_count, points, trials)
     findings: list[Finding] = []
     channels, stated = _channels(eeg, channels_count, findings)
@@ -56,11 +66,12 @@ def open_eeglab(path: Path, options: EeglabOptions) -> Recording:
         stated=stated,
         misc=tuple(name for name, kind in stated.items() if kind == "other"),
         subject=_text(eeg.get("subject")),
-        session=_text(eeg.get("session")),
         findings=findings,
     )
     if reference := _text(eeg.get("ref")):
         found.facts["reference"] = reference[:200]
+    if session := _text(eeg.get("session")):
+        found.facts["session"] = session[:200]
     return assemble(path, "eeglab", found, options)
 
 
@@ -195,24 +206,21 @@ def _trials(
     """Epochs as trials, named by the event that they were cut around."""
     start = _value(eeg.get("xmin"))
     lock = -start if math.isfinite(start) else 0.0
+    starts = np.arange(count) * points / rate
+    usable = sorted((m.onset, m.label) for m in markers if m.label != "boundary")
+    onsets = np.array([onset for onset, _ in usable])
     names = []
-    for trial in range(count):
-        wanted = trial * points / rate + lock
-        near = [m for m in markers if abs(m.onset - wanted) * rate < 0.75 and m.label != "boundary"]
-        near.sort(key=lambda marker: abs(marker.onset - wanted))
-        names.append(near[0].label if near else "epoch")
-    kinds = sorted(set(names))
-    return Events(
-        np.arange(count) * points / rate,
-        np.array([kinds.index(name) for name in names], np.int64),
-        tuple(kinds),
-        np.full(count, points / rate),
-    )
+    for wanted in (starts + lock).tolist():
+        first, last = np.searchsorted(onsets, [wanted - 0.75 / rate, wanted + 0.75 / rate])
+        near = min(usable[first:last], key=lambda one: abs(one[0] - wanted), default=None)
+        names.append("epoch" if near is None else near[1])
+    kinds, codes = np.unique(names, return_inverse=True)
+    lengths = np.full(count, points / rate)
+    return Events(starts, codes.astype(np.int64), tuple(kinds.tolist()), lengths)
 
 
 def _rows(value: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, Mapping):
-        # One structure whose fields hold a list each is how some writers store many.
         return [value]
     if isinstance(value, list):
         return [row for row in value if isinstance(row, Mapping)]
@@ -289,5 +297,6 @@ register(
         # In front of MATLAB's own reader, which would open the same file.
         rank=-1,
         one_file=True,
+        belongs=beside(".fdt", main=".set"),
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,19 @@ class RawSignal:
             at = last
         return values
 
+    def codes(self, column: int) -> Iterator[np.ndarray]:
+        """Blocks of one channel's values as whole numbers: the file is read through once."""
+        for start in range(0, len(self), self._size):
+            stop = min(start + self._size, len(self))
+            try:
+                volts, _ = self._raw[column, start:stop]
+            except Exception as error:
+                raise self._damaged(error, start) from None
+            codes = np.nan_to_num(volts[0] * self._factors[column]).round()
+            for first, last in self._missing:
+                codes[max(first - start, 0) : max(last - start, 0)] = 0
+            yield np.clip(codes, -(2**31), 2**31).astype(np.int64)
+
     def _block(self, number: int) -> np.ndarray:
         kept = self._kept
         if kept is None or kept[0] != number:
@@ -79,8 +92,7 @@ class RawSignal:
         try:
             volts, _ = self._raw[:, start:stop]
         except Exception as error:
-            at = start / float(self._raw.info["sfreq"])
-            raise RecordingError(f"samples cannot be read: {error}", at=at) from None
+            raise self._damaged(error, start) from None
         if volts.shape != (self.shape[1], stop - start):
             raise RecordingError(f"gives {volts.shape} values for {stop - start} samples")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -88,6 +100,10 @@ class RawSignal:
         for first, last in self._missing:
             values[max(first - start, 0) : max(last - start, 0)] = np.nan
         return values
+
+    def _damaged(self, error: Exception, start: int) -> RecordingError:
+        at = start / float(self._raw.info["sfreq"])
+        return RecordingError(f"samples cannot be read: {error}", at=at)
 
 
 @dataclass(frozen=True)
@@ -203,12 +219,7 @@ def _recording(path: Path, raw: Any, said: list[str], options: EegOptions) -> Re
     values = RawSignal(raw, np.array([factor for _, factor in made]), skips)
     channels = tuple(one for one, _ in made)
     if not any(marker.label for marker in markers) and (column := _trigger(channels, kinds)) >= 0:
-        size = values._size
-        blocks = (
-            np.nan_to_num(values[at : at + size][:, column]).round().astype(np.int64)
-            for at in range(0, len(values), size)
-        )
-        markers = changes(blocks, rate)
+        markers = changes(values.codes(column), rate)
     # A border at either end of what was skipped, so that no window holds both sides.
     markers += [Marker(edge / rate, 0.0, "boundary") for skip in skips for edge in skip]
     found = Contents(
@@ -308,5 +319,14 @@ def _matches(path: Path, head: bytes) -> bool:
 
 
 register(
-    Format("fif", (".fif",), _matches, open_fif, extra="fif", options=EegOptions, one_file=True)
+    Format(
+        "fif",
+        (".fif",),
+        _matches,
+        open_fif,
+        extra="fif",
+        options=EegOptions,
+        one_file=True,
+        belongs=bids.is_later_part,
+    )
 )

@@ -45,7 +45,7 @@ def matches(path: Path, head: bytes) -> bool:
     """Whether a path is a folder, neither BIDS nor an artifact, with a file of a known format."""
     if not path.is_dir() or any((path / name).exists() for name in NOT_PLAIN):
         return False
-    return any(_format(file) is not None for file in _files(path))
+    return any(map(_stands_alone, _files(path)))
 
 
 def read(path: Path, options: FolderOptions) -> Recording:
@@ -102,7 +102,12 @@ def _open_all(path: Path, options: FolderOptions) -> tuple[list[_Part], list[Fin
         if unknown:
             raise RecordingError(f"{unknown[0]!r} is of no known format")
     else:
-        files = [file for file in _files(path) if _format(file) is not None]
+        files = [file for file in _files(path) if _stands_alone(file)]
+        if len(files) > MOST_FILES:
+            raise RecordingError(
+                f"holds {len(files)} files of known formats, more than {MOST_FILES}; name those of "
+                "one session in the option `files`"
+            )
     if not files:
         raise RecordingError("holds no file of a known format")
     if strange := sorted(set(readers) - {file.name for file in files}):
@@ -166,12 +171,11 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     """Plain files of the folder itself, without hidden ones and links, in order of name."""
-    found = sorted(
+    return sorted(
         file
         for file in folder.iterdir()
         if file.is_file() and not file.is_symlink() and not file.name.startswith(".")
     )
-    return found[:MOST_FILES]
 
 
 def _format(file: Path) -> Format | None:
@@ -180,6 +184,12 @@ def _format(file: Path) -> Format | None:
     if not head:
         return None
     return next((one for one in FORMATS.values() if one.matches(file, head)), None)
+
+
+def _stands_alone(file: Path) -> bool:
+    """Whether a file is of a known format and no part of another one, which brings it along."""
+    found = _format(file)
+    return found is not None and not (found.belongs is not None and found.belongs(file))
 
 
 def _generality(file: Path) -> int:

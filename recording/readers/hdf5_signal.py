@@ -16,7 +16,8 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 WHOLE_BYTES = 2**30  # of what is read whole: time stamps, spikes, tables
 CHUNK_BYTES = 2**28  # of one chunk, the least that HDF5 reads
 MOST_TEXTS = 10**6
-MOST_LINKS = 8
+TEXT_BYTES = 2**26
+MOST_PARTS = 200  # of a path, with those of the links on it
 DEEPEST = 8
 MOST_OBJECTS = 20_000
 _ERRORS = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
@@ -60,15 +61,23 @@ def root_attribute(path: Path, name: str) -> Any:
         return None
 
 
-def child(group: Any, name: str, links: int = MOST_LINKS) -> Any:
+def child(group: Any, name: str) -> Any:
     """The group or dataset at a path below `group`, None where there is none.
 
     Links within the file are followed, a few of them; one to another file is a RecordingError.
     """
+    return _follow(group, name, [MOST_PARTS])
+
+
+def _follow(group: Any, name: str, left: list[int]) -> Any:
+    """The same; `left` counts down over all links, which may name links that name links."""
     import h5py
 
     here = group.file["/"] if name.startswith("/") else group
     for part in name.strip("/").split("/"):
+        left[0] -= 1
+        if left[0] < 0:
+            return None
         if not isinstance(here, h5py.Group):
             return None
         link = here.get(part, getlink=True)
@@ -79,7 +88,7 @@ def child(group: Any, name: str, links: int = MOST_LINKS) -> Any:
                 stream=here.name.strip("/"),
             )
         if isinstance(link, h5py.SoftLink):
-            here = child(here, link.path, links - 1) if links else None
+            here = _follow(here, link.path, left)
         elif isinstance(link, h5py.HardLink):
             here = here[part]
         else:
@@ -199,13 +208,18 @@ def check_numbers(dataset: Any, stream: str, *, axes: tuple[int, ...] = (1,)) ->
 def whole(dataset: Any, stream: str, *, axes: tuple[int, ...] = (1,)) -> np.ndarray:
     """A checked dataset read whole: numbers as they are; raises RecordingError above 1 GB."""
     check_numbers(dataset, stream, axes=axes)
+    check_size(dataset, stream)
+    return np.asarray(dataset[()])
+
+
+def check_size(dataset: Any, stream: str) -> None:
+    """Raise RecordingError where a dataset is more than what is read at once, 1 GB."""
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
     if size > WHOLE_BYTES:
         raise RecordingError(
             f"has the shape {dataset.shape}: {size >> 20} MB, more than is read at once",
             stream=stream,
         )
-    return np.asarray(dataset[()])
 
 
 def texts(dataset: Any, stream: str) -> list[str]:
@@ -214,8 +228,12 @@ def texts(dataset: Any, stream: str) -> list[str]:
 
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or len(dataset.shape) != 1:
         raise RecordingError("must be one column", stream=stream)
-    if len(dataset) > MOST_TEXTS:
-        raise RecordingError(f"has {len(dataset)} rows; at most {MOST_TEXTS}", stream=stream)
+    if len(dataset) > MOST_TEXTS or len(dataset) * dataset.dtype.itemsize > TEXT_BYTES:
+        raise RecordingError(
+            f"has {len(dataset)} rows of {dataset.dtype.itemsize} bytes; at most {MOST_TEXTS} rows "
+            f"and {TEXT_BYTES >> 20} MB",
+            stream=stream,
+        )
     if dataset.dtype.kind in "iufb":
         return [f"{value:g}" for value in whole(dataset, stream).astype(float)]
     if dataset.dtype.kind not in "SO" or h5py.check_ref_dtype(dataset.dtype) is not None:
@@ -233,6 +251,8 @@ def scalar_text(group: Any, name: str) -> str:
     if not isinstance(found, h5py.Dataset) or found.shape != () or found.dtype.kind not in "SO":
         return ""
     if found.is_virtual or found.external or h5py.check_ref_dtype(found.dtype) is not None:
+        return ""
+    if found.dtype.itemsize > TEXT_BYTES:
         return ""
     return _text(found[()])
 

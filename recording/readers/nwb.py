@@ -31,6 +31,7 @@ from recording.readers.hdf5_signal import (
     Hdf5Signal,
     attribute,
     check_numbers,
+    check_size,
     child,
     groups_below,
     is_hdf5,
@@ -56,6 +57,7 @@ PARTS = ("acquisition/", "processing/", "stimulus/presentation/")
 FACTS = {
     "identifier": "identifier",
     "session_description": "description",
+    "general/session_id": "session",
     "session_start_time": "started",
     "general/institution": "institution",
     "general/lab": "laboratory",
@@ -141,9 +143,7 @@ class _Reader:
         return Recording(
             source=self.path.name,
             format="nwb",
-            session=options.session
-            or scalar_text(self.file, "general/session_id")
-            or self.path.stem,
+            session=options.session or self.path.stem,
             modalities=modalities,
             markers=markers,
             trials=trials,
@@ -249,16 +249,19 @@ class _Reader:
         offset = number(data, "offset", 0.0, where) * (metres(unit) or 1.0)
         channels = behavior_channels(name, signal.shape[1], unit, axes=kind == "SpatialSeries")
         values = converted(signal, factor, offset)
+        file = self.path.name
         if child(group, "timestamps") is None:
             rate, pieces, _ = _regular(group, len(signal), where)
-            return Series(values, rate, channels, pieces)
+            return checked(Series(values, rate, channels, pieces), file=file, stream=where)
         stamps = child(group, "timestamps")
         _check_stamps(stamps, len(signal), where)
         found = clock(stamps, stream=where) if len(signal) > 1 else None
         # Behaviour may be irregular: a clock that jitters is left as it is.
         if found is not None and found.deviation <= 0.1 / found.rate:
             self.findings += found.findings(where)
-            return Series(values, found.rate, channels, found.pieces)
+            series = Series(values, found.rate, channels, found.pieces)
+            return checked(series, file=file, stream=where)
+        check_size(data, where)
         times = whole(stamps, f"{where}/timestamps").astype(np.float64)
         return Samples(times, np.asarray(values[0 : len(values)]), channels)
 

@@ -123,13 +123,14 @@ class _Reader:
         return Recording(
             source=self.path.name,
             format="temporaldata",
-            session=options.session or self._id("session") or self.path.stem,
+            session=options.session or self.path.stem,
             modalities=modalities,
             trials=trials,
             subject=options.subject or self._id("subject"),
             site=options.site or "",
             findings=tuple(self.findings),
-            facts={"objects": ", ".join(self.groups)},
+            facts={"objects": ", ".join(self.groups)}
+            | ({"session": session} if (session := self._id("session")) else {}),
         )
 
     def _id(self, name: str) -> str:

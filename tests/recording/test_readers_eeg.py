@@ -372,7 +372,10 @@ def test_shared_gripforce(shared_data: Path) -> None:
     file = next((shared_data / "gripforce").rglob("*.eeg"))
     raw = np.fromfile(file, "<f4").reshape(-1, 10)
     assert np.allclose(whole(neural), raw[:, :9] * 0.1, rtol=1e-6)
-    assert (recording.subject, recording.session) == ("testsub", "EphysMedOff")
+    assert (recording.subject, recording.session) == (
+        "testsub",
+        "sub-testsub_ses-EphysMedOff_task-gripforce_run-0",
+    )
     assert [c.type for c in neural.channels] == ["lfp"] * 3 + ["ecog"] * 6
     assert recording.modalities["behavior"].names == ("MOV_RIGHT",)
     assert neural.channels[0].position == pytest.approx((0.01182808, -0.01515975, -0.0077691))
@@ -397,7 +400,7 @@ def test_bids_sidecars(tmp_path: Path) -> None:
     side = tmp_path / "task-rest_eeg.json"
     side.write_text(json.dumps({"PowerLineFrequency": 50, "SamplingFrequency": 100}))
     recording = open_recording(tmp_path / f"{stem}_eeg.edf")
-    assert (recording.subject, recording.session) == ("01", "a")
+    assert (recording.subject, recording.session) == ("01", stem)
     assert recording.neural.channels[0].position == (0.0, 0.08, 0.04)
     assert recording.modalities["behavior"].names == ("EOG1",)
     assert recording.facts["line_frequency"] == "50"

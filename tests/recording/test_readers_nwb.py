@@ -102,7 +102,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_what_pynwb_writes_is_read_back_equal(whole: Path) -> None:
     recording = open_recording(whole, {"trial_class": "kind"})
     gc.collect()
-    assert (recording.format, recording.session, recording.subject) == ("nwb", "day1", "m1")
+    assert (recording.format, recording.session, recording.subject) == ("nwb", whole.stem, "m1")
     assert recording.site == "here"
     neural = recording.neural
     assert neural.names == ("c0", "c1", "c2", "c3")
@@ -257,7 +257,7 @@ def _compound(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set(50, np.nan), "acquisition/raw: time 50 is nan; must be finite"),
+        (_set(50, np.nan), "acquisition/raw: .*time 50 is nan; must be finite"),
         (_set(50, 0.2), r"acquisition/raw: at 0.2 s: time 50 is 0.29 s before"),
         (_set(50, 0.49), r"acquisition/raw: at 0.49 s: times 49 and 50 are the same"),
         (_stamps(_random), "acquisition/raw: at .* s: time stamps are not regular"),

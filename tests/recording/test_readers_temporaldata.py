@@ -51,7 +51,7 @@ def test_what_temporaldata_writes_is_read_back_equal(tmp_path: Path) -> None:
     gc.collect()
     assert (recording.format, recording.session, recording.subject) == (
         "temporaldata",
-        "day1",
+        "a",
         "m1",
     )
     neural = recording.neural

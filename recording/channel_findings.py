@@ -9,9 +9,10 @@ import numpy as np
 
 from recording.contract import Finding, Series
 from recording.pilot import Pilot
+from recording.readers.potentials import ELECTRIC
 from recording.scan import Scan
 from recording.streams import MEASURED, STATES, ChannelHealth, listed, patterns
-from recording.unit_findings import ELECTRIC, unit_findings
+from recording.unit_findings import unit_findings
 
 CLIPPED_SHARE = 5e-4
 ARTEFACT_SHARE = 0.01

@@ -81,8 +81,14 @@ def clock(times: Signal, *, file: object = "", stream: str = "") -> Clock:
         return Clock(mean, (), float("inf"), starts[min(1, len(starts) - 1)])
     deviation, worst = _deviation(times, starts, firsts, mean)
     rate = mean
-    # The rate that was meant rather than its rounding error: a short number that fits as well.
-    for meant in dict.fromkeys(round(mean, digits) for digits in range(4)):
+    # The rate that was meant rather than its rounding error: a short number, of Hz or of seconds,
+    # that fits as well.
+    meant_ones = [
+        short
+        for digits in range(4)
+        for short in (round(mean, digits), 1 / (round(period, digits) or np.inf))
+    ]
+    for meant in dict.fromkeys(meant_ones):
         if meant > 0:
             found = _deviation(times, starts, firsts, meant)
             if found[0] <= deviation + 0.01 * period:
@@ -139,7 +145,7 @@ def _runs(times: Signal) -> tuple[list[float], list[int], float, int]:
     starts: list[float] = []
     firsts: list[int] = []
     for first, block in _blocks(times):
-        check_times(block, rising=True)
+        check_times(block, rising=True, first=first)
         if not starts:
             starts, firsts = [float(block[0])], [0]
             period = float(np.median(np.diff(block)))

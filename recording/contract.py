@@ -135,6 +135,11 @@ class Samples:
                 f"{len(self.channels)} channels"
             )
         check_times(self.times, rising=True)
+        infinite = np.isinf(self.values).any(axis=1) if self.values.dtype.kind == "f" else ()
+        if (bad := np.flatnonzero(infinite)).size:
+            raise RecordingError(
+                f"sample {bad[0]} is infinite; a missing value is NaN", at=float(self.times[bad[0]])
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -254,25 +259,29 @@ class Recording:
         return replace(self, modalities=others)
 
 
-def check_times(times: np.ndarray, *, rising: bool) -> None:
-    """Raise RecordingError at the first time that is not finite, falls or (rising) repeats."""
+def check_times(times: np.ndarray, *, rising: bool, first: int = 0) -> None:
+    """Raise RecordingError at the first time that is not finite, falls or (rising) repeats.
+
+    `first` is the number of the first of them.
+    """
     if times.ndim != 1:
         raise RecordingError(f"times of shape {times.shape}; must be one axis")
     bad = np.flatnonzero(~np.isfinite(times))
     if bad.size:
-        raise RecordingError(f"time {bad[0]} is {times[bad[0]]}; must be finite")
+        behind = float(times[bad[0] - 1]) if bad[0] else None
+        raise RecordingError(f"time {first + bad[0]} is {times[bad[0]]}; must be finite", at=behind)
     steps = np.diff(times)
     falls = np.flatnonzero(steps < 0)
     if falls.size:
         at = int(falls[0]) + 1
         raise RecordingError(
-            f"time {at} is {-steps[at - 1]:.6g} s before the one in front of it; "
+            f"time {first + at} is {-steps[at - 1]:.6g} s before the one in front of it; "
             "times must not go back",
             at=float(times[at]),
         )
     if rising and (same := np.flatnonzero(steps == 0)).size:
         at = int(same[0]) + 1
         raise RecordingError(
-            f"times {at - 1} and {at} are the same; each sample needs its own time",
+            f"times {first + at - 1} and {first + at} are the same; each sample needs its own time",
             at=float(times[at]),
         )

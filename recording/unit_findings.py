@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from recording.contract import Finding
+from recording.readers.measures import microvolts
+from recording.readers.potentials import ELECTRIC, PLAUSIBLE
 from recording.streams import MEASURED, ChannelHealth, listed
-
-ELECTRIC = ("eeg", "ecog", "seeg", "lfp")
-MICROVOLTS = {"V": 1e6, "mV": 1e3, "µV": 1.0, "uV": 1.0, "nV": 1e-3}
-PLAUSIBLE = (0.5, 2000.0)  # µV of standard deviation
 
 
 def unit_findings(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
@@ -25,12 +23,13 @@ def _scale(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:
     wrong: dict[float, list[tuple[str, list[ChannelHealth], float]]] = {}
     for kind, unit in dict.fromkeys((c.type, c.unit) for c in channels):
         group = [c for c in channels if (c.type, c.unit) == (kind, unit) and c.spread]
-        if kind not in ELECTRIC or unit not in MICROVOLTS or not group:
+        volt = microvolts(unit)
+        if kind not in ELECTRIC or volt is None or not group:
             continue
-        spread = float(np.median([c.spread or 0.0 for c in group])) * MICROVOLTS[unit]
+        spread = float(np.median([c.spread or 0.0 for c in group])) * volt
         if not PLAUSIBLE[0] <= spread <= PLAUSIBLE[1]:
             # Wrong prefixes are wrong by thousands.
-            factor = 10.0 ** (3 * round(np.log10(30.0 / spread) / 3)) * MICROVOLTS[unit]
+            factor = 10.0 ** (3 * round(np.log10(30.0 / spread) / 3)) * volt
             wrong.setdefault(float(f"{factor:g}"), []).append((kind, group, spread))
     for factor, groups in wrong.items():
         each = "; ".join(f"{kind} by {spread:.3g} µV" for kind, _, spread in groups)

@@ -16,6 +16,7 @@ from recording.preparation.steps import Step, step
 from recording.preparation.streams import parts, take_rows
 
 MAX_PIECES = 1_000_000
+ROUNDING = 1e-6  # seconds between events that are none
 
 
 @step("segment")
@@ -140,7 +141,15 @@ class Crop(Step):
         if markers is not None:
             markers = self._events(markers)
         if trials is not None:
+            left = trials
             trials = self._events(trials, whole=True)
+            if lost := len(left) - len(trials):
+                recording = noted(
+                    recording,
+                    "trials",
+                    f"{lost} of {len(left)} trials reach out of what crop keeps and are left out",
+                    "crop at the trials' borders to keep them",
+                )
         return replace(recording, modalities=modalities, markers=markers, trials=trials)
 
     @property
@@ -169,18 +178,18 @@ class Crop(Step):
         )
 
     def _rows(self, piece: Piece, rate: float) -> tuple[int, int] | None:
-        # A millionth of a sample is rounding, not time.
+        # A thousandth of a sample is rounding, not time: of seconds since 1970, some 1e-7 are.
         first, last = (
-            int(np.clip(np.ceil((edge - piece.start) * rate - 1e-6), 0, len(piece)))
+            int(np.clip(np.ceil((edge - piece.start) * rate - 1e-3), 0, len(piece)))
             for edge in self._bounds
         )
         return (piece.first + first, piece.first + last) if first < last else None
 
     def _events(self, events: Events, *, whole: bool = False) -> Events:
         start, stop = self._bounds
-        inside = (events.times >= start) & (events.times < stop)
+        inside = (events.times >= start - ROUNDING) & (events.times < stop - ROUNDING)
         if whole:
-            inside &= events.stops <= stop
+            inside &= events.stops <= stop + ROUNDING
         assert events.durations is not None
         span = events.span
         if span is not None:
@@ -222,6 +231,12 @@ def _whole(series: Series) -> tuple[list[tuple[int, int]], np.ndarray]:
                 ranges[-1] = (ranges[-1][0], stop)
             else:
                 ranges.append((start, stop))
+        if len(ranges) > MAX_PIECES:
+            raise RecordingError(
+                f"its missing samples leave more than {MAX_PIECES} pieces; drop the channel that "
+                f"misses most, {series.names[int(np.argmax(missing))]}",
+                stream="neural",
+            )
     return ranges, missing
 
 

@@ -133,7 +133,7 @@ class _SeriesReader:
         positions = self._positions(channels)
         series = Series(
             scaled(
-                _values(stored, count, time, channels, self.options.layout, names, rate),
+                _values(stored, count, time, channels, self.options.layout, names, rate, factor),
                 (factor,) * channels,
             ),
             rate,
@@ -277,6 +277,7 @@ def _values(
     layout: str,
     names: tuple[str, ...],
     rate: float,
+    factor: float,
 ) -> Signal:
     """The array as (time, channel), trials one behind the other, by slice where that can be."""
     shape = (count * time, channels)
@@ -302,7 +303,9 @@ def _values(
         values = stored.signal(shape, "F" if by_channel else "C")
     if stored.dtype.kind in "iu" and not isinstance(values, Derived):
         return values
-    checked = Checked(values, names, lambda sample: sample / rate, file=stored.path.name)
+    checked = Checked(
+        values, names, lambda sample: sample / rate, file=stored.path.name, factor=factor
+    )
     if not isinstance(values, Derived):
         return checked
 

@@ -47,6 +47,7 @@ from recording.signals import FileArray, Signal
 SUFFIXES = (".bin", ".dat", ".raw")
 ENDINGS = (".json", ".yaml", ".yml")
 MOST_CHANNELS = 10**5
+LEAST_GAIN = 1e-25
 _SIDECAR_BYTES = 2**22
 _REQUIRED = ("dtype", "channels", "rate")
 
@@ -240,7 +241,7 @@ def _series(path: Path, fields: BinaryOptions) -> Series:
         return own.start + (sample - own.first) / rate
 
     if dtype.kind == "f":
-        raw = Checked(raw, names, seconds, file=path.name)
+        raw = Checked(raw, names, seconds, file=path.name, factor=max(map(abs, factors)))
     return Series(scaled(raw, factors), rate, channels, pieces)
 
 
@@ -279,8 +280,10 @@ def _channels(fields: BinaryOptions) -> tuple[tuple[Channel, ...], list[float]]:
         stated = fields.unit if entry.unit is None else entry.unit
         unit, factor = stated_unit(stated or "", type, stream=entry.name)
         gain = common if entry.gain is None else entry.gain
-        if gain == 0:
-            raise RecordingError("gain is 0; must be another number", stream=entry.name)
+        if not LEAST_GAIN < abs(gain) < 1 / LEAST_GAIN:
+            raise RecordingError(
+                f"gain is {gain:g}; must be another number than 0, of float32", stream=entry.name
+            )
         channels.append(Channel(entry.name, type, unit, entry.position))
         factors.append(gain * factor)
     return tuple(channels), factors

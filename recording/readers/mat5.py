@@ -210,7 +210,8 @@ def _head(cursor: _Cursor) -> tuple[int, tuple[int, ...], str]:
     flags = cursor.numbers()
     sizes = cursor.numbers()
     _, name = cursor.element()
-    if len(flags) < 1 or not 2 <= len(sizes) <= 32 or sizes.min() < 0:
+    whole = flags.dtype.kind + sizes.dtype.kind
+    if "f" in whole or len(flags) < 1 or not 2 <= len(sizes) <= 32 or sizes.min() < 0:
         raise RecordingError("a variable has no shape: the file is damaged")
     return int(flags[0]), tuple(int(size) for size in sizes), bytes(name).decode("utf-8", "replace")
 
@@ -272,7 +273,7 @@ def _parts(cursor: _Cursor, count: int, depth: int) -> Iterator[tuple[str, Any]]
 def _struct(cursor: _Cursor, count: int, depth: int) -> Any:
     lengths = cursor.numbers()
     _, data = cursor.element()
-    length = int(lengths[0]) if len(lengths) == 1 else 0
+    length = int(lengths[0]) if len(lengths) == 1 and lengths.dtype.kind in "iu" else 0
     if length <= 0 or len(data) % length:
         raise RecordingError("a struct has no names of fields: the file is damaged")
     raw = bytes(data)

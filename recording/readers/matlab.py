@@ -209,7 +209,8 @@ def _rate(value: Any, key: str) -> float:
             f"the file has no rate (none of {', '.join(RATE_NAMES[:5])}, …); set `rate` in Hz",
             stream=key,
         )
-    found = value.whole() if isinstance(value, (Matrix, Hdf5Matrix)) else np.empty(0)
+    one = isinstance(value, (Matrix, Hdf5Matrix)) and math.prod(value.shape) == 1
+    found = value.whole() if one else np.empty(0)
     rate = float(found.ravel()[0]) if found.size == 1 else math.nan
     if not math.isfinite(rate) or rate <= 0:
         raise RecordingError("the rate in the file is no number above 0; set `rate`", stream=key)

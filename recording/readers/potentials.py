@@ -8,14 +8,14 @@ from recording.contract import Finding, Series
 
 # Standard deviations over two seconds, in µV, of what electrodes on or in a brain give.
 PLAUSIBLE = (0.5, 2000.0)
-_JUDGED = ("eeg", "ecog", "seeg", "lfp")
+ELECTRIC = ("eeg", "ecog", "seeg", "lfp")
 _FACTORS = (1e-6, 1e-3, 1.0, 1e3, 1e6)
 _BLOCKS, _SECONDS = 8, 2.0
 
 
 def scale_findings(series: Series) -> list[Finding]:
     """What the spread of a sample of blocks says about the unit: wrong, or not stated at all."""
-    judged = [i for i, c in enumerate(series.channels) if c.type in _JUDGED]
+    judged = [i for i, c in enumerate(series.channels) if c.type in ELECTRIC]
     stated = [i for i in judged if series.channels[i].unit == "µV"]
     unstated = [i for i, c in enumerate(series.channels) if not c.unit]
     if not stated and not unstated:

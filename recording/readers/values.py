@@ -64,8 +64,8 @@ class Checked:
     """A signal of a file (time, …) that refuses an infinite value when it is read; NaN is missing.
 
     `place` turns the number of a sample into seconds on the clock; `names` are the channels'. What
-    is beyond float32, in which recordings are prepared, is refused likewise. Raises RecordingError
-    from a slice.
+    is beyond float32, in which recordings are prepared, is refused likewise, also once it is
+    multiplied by `factor`. Raises RecordingError from a slice.
     """
 
     def __init__(
@@ -76,8 +76,10 @@ class Checked:
         *,
         file: str,
         stream: str = "neural",
+        factor: float = 1.0,
     ) -> None:
         self.source, self.names, self.place = source, names, place
+        self.limit = np.finfo(np.float32).max / max(1.0, factor)
         self.file, self.stream = file, stream
         self.shape, self.dtype = source.shape, source.dtype
 
@@ -91,9 +93,8 @@ class Checked:
 
     def check(self, values: np.ndarray, first: int) -> None:
         """Raise RecordingError over samples (time, …), the first of which is number `first`."""
-        limit = np.finfo(np.float32).max
         with np.errstate(invalid="ignore"):
-            bad = np.abs(values) > limit
+            bad = np.abs(values) > self.limit
         if not bad.any():
             return
         at = np.argwhere(bad)[0]

@@ -42,7 +42,7 @@ def test_what_is_no_clock_is_an_error_or_not_regular() -> None:
         (np.array([1.0]), "x: fewer than two time stamps"),
         (np.array([1.0, 2.0, 1.5]), "x: at 1.5 s: time 2 is 0.5 s before"),
         (np.array([1.0, 2.0, 2.0]), "x: at 2 s: times 1 and 2 are the same"),
-        (np.array([1.0, np.inf, 3.0]), "x: time 1 is inf; must be finite"),
+        (np.array([1.0, np.inf, 3.0]), "x: at 1 s: time 1 is inf; must be finite"),
     ):
         with pytest.raises(RecordingError, match=message):
             clock(times, stream="x")

@@ -178,7 +178,7 @@ def scatter(stamps):
         ("time,a\n0,2\n", {}, "fewer than two time stamps"),
         (clocked(swap), {}, "neural: at 0.55 s: time 7 is 0.05 s before the one in front"),
         (clocked(repeat), {}, "neural: at 0.6 s: times 6 and 7 are the same"),
-        (clocked(lose), {}, "neural: time 7 is nan"),
+        (clocked(lose), {}, "neural: at 0.6 s: time 7 is nan"),
         (clocked(scatter), {}, "neural: .*more than 1 % of its time stamps"),
         (clocked(jitter), {}, "neural: at .* time stamps are not regular: one is"),
         (clocked(np.copy), {"rate": 12}, "clocks disagree: reader.rate says 12 Hz, .* 10 Hz"),

@@ -63,7 +63,7 @@ FILES = {
         f"{name}.js": Source(f"{name}.js", _SCRIPT)
         for name in (
             *("page", "dom", "service", "arrays", "npy", "card", "facts"),
-            *("run", "answer", "figures", "forecast", "theme"),
+            *("run", "answer", "figures", "forecast", "recording", "table", "theme"),
         )
     },
     "plotly.js": Source("package_data/plotly.min.js", _SCRIPT, "plotly"),

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from artifact.arrays import Array, decode_npz
-from serve.answers import artifact_header, find
+from serve.answers import find
 from serve.errors import InvalidInput, UnsupportedMediaType
 from serve.negotiation import JSON
 from serve.recording_process import Turns, read_recording
@@ -121,9 +121,7 @@ async def _predict(
             16 * answers.size,
             deadline,
         )
-    return Response(
-        content, media_type=CSV if csv_wanted else JSON, headers=artifact_header(served)
-    )
+    return Response(content, media_type=CSV if csv_wanted else JSON)
 
 
 def plan_of(served: Served) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ const MAX_PICKED = 16;
 const FIRST_PICKED = 8;
 const MAX_TABLE = { rows: 200, columns: 64 };
 // plotly's own choice of buttons has one that sends the data to a server of its makers.
-const CONFIG = {
+export const CONFIG = {
   displaylogo: false,
   plotlyServerURL: "",
   modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
@@ -52,7 +52,8 @@ function save(model, answer) {
   download(answer.bytes, "application/x-npz", `${fileName(model.manifest.name)}${suffix}.npz`);
 }
 
-function origin(model, answer, rows) {
+/** Who answered, and how long it took. */
+export function origin(model, answer, rows) {
   const facts = [
     ["rows", String(rows)],
     ["round trip", duration(answer.seconds)],
@@ -132,7 +133,7 @@ function outputBlock(view, model, answer) {
 }
 
 /** Draw again where the box gets another width, or the page other colours. */
-function redrawOnChange(plot, draw) {
+export function redrawOnChange(plot, draw) {
   let width = 0;
   let timer = 0;
   const observer = new ResizeObserver(() => {
@@ -173,7 +174,7 @@ function stepper(name, length, onchange) {
 }
 
 /** Which places along an axis are seen: "0-7, 12". */
-function picker(name, length, state, onchange) {
+export function picker(name, length, state, onchange) {
   const field = el("input", { type: "text", size: 12, value: spans(state.picked), "aria-label": `${name}s to see` });
   const set = (places) => {
     if (places.length) state.picked = places.slice(0, MAX_PICKED);
@@ -255,6 +256,7 @@ function withNote(node, cut) {
   return el("div", {}, node, el("p", { class: "muted" }, text));
 }
 
-function fileName(text) {
+/** A text as part of a file's name. */
+export function fileName(text) {
   return text.replace(/[^A-Za-z0-9._-]+/g, "-");
 }

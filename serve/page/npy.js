@@ -53,6 +53,13 @@ export function readNpy(bytes) {
   return { dtype, shape, data: order === "True" ? fromFortran(data, shape) : data };
 }
 
+/** The number of axes that the header of .npy bytes states; null where it cannot be read. */
+export function axesOf(bytes) {
+  const header = LATIN.decode(bytes.subarray(0, MAX_HEADER));
+  const sizes = /'shape': *\(([0-9, ]*)\)/.exec(header)?.[1];
+  return sizes === undefined ? null : (sizes.match(/\d+/g) ?? []).length;
+}
+
 /** The arrays in .npz bytes, a Map by name. */
 export async function readNpz(bytes) {
   const arrays = new Map();

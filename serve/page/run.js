@@ -4,7 +4,8 @@ import { showAnswer } from "./answer.js";
 import { download, duration, el } from "./dom.js";
 import { howTo, layoutOf } from "./facts.js";
 import { FormatError, kindOf, readNpy, readNpz } from "./npy.js";
-import { predict, readGolden, ServiceError } from "./service.js";
+import { holdsWindows, plainName, planOf, showTable, stretchBox, SUFFIXES, wantedWords } from "./recording.js";
+import { predict, predictRecording, readGolden, ServiceError } from "./service.js";
 import { loadPlotly } from "./theme.js";
 
 let dropped = null; // takes what is dropped anywhere on the page; that of the model that is shown
@@ -12,9 +13,11 @@ let dropped = null; // takes what is dropped anywhere on the page; that of the m
 /** The box in which a model is tried; the answer goes into `place`. `locked(retry)` asks for a key. */
 export function runBox(model, place, locked) {
   const { inputs } = model.manifest;
+  const plan = planOf(model.manifest);
+  const stretch = stretchBox();
   const status = el("div", { id: "status", role: "status", class: "status" });
   const failure = el("div", { id: "failure", role: "alert" });
-  const chooser = el("input", { type: "file", id: "file", accept: ".npy,.npz" });
+  const chooser = el("input", { type: "file", id: "file", accept: plan ? SUFFIXES.join() : ".npy,.npz" });
   let running = null;
 
   async function run(source, read) {
@@ -26,17 +29,13 @@ export function runBox(model, place, locked) {
     loadPlotly().catch(() => {}); // meanwhile; whoever draws tells of its failure
     try {
       const bytes = await read();
-      const kind = checkKind(bytes, source, inputs);
       const start = performance.now();
-      const answer = await predict(model.name, bytes, kind, control.signal);
-      const seconds = (performance.now() - start) / 1000;
-      const outputs = await readNpz(answer.bytes);
+      const ask = plan && bytes.length && !(await holdsWindows(bytes, inputs)) ? askTable : askArrays;
+      const shown = await ask(bytes, source, start, control.signal);
       if (control.signal.aborted) return;
-      const sent = await readSent(bytes, kind, inputs);
-      const shown = showAnswer(model, { ...answer, outputs, seconds, source }, sent);
       place.replaceChildren(shown.node);
       await shown.start();
-      stop(`Answered in ${duration(seconds)}.`);
+      stop(`Answered in ${duration(shown.seconds)}.`);
       shown.node.focus({ preventScroll: true });
       shown.node.scrollIntoView({ block: "start" });
     } catch (error) {
@@ -45,16 +44,31 @@ export function runBox(model, place, locked) {
       if (error.name === "AbortError") return;
       if (error.status === 401) locked(() => run(source, read));
       const again = error.status === 0 || error.status >= 500 ? () => run(source, read) : null;
-      failure.replaceChildren(showFailure(error, inputs, again));
+      failure.replaceChildren(showFailure(error, inputs, plan, again));
       failure.scrollIntoView({ block: "nearest" });
     }
+  }
+
+  async function askArrays(bytes, source, start, signal) {
+    const kind = checkKind(bytes, source, inputs);
+    const answer = await predict(model.name, bytes, kind, signal);
+    const seconds = (performance.now() - start) / 1000;
+    const outputs = await readNpz(answer.bytes);
+    const sent = await readSent(bytes, kind, inputs);
+    return { ...showAnswer(model, { ...answer, outputs, seconds, source }, sent), seconds };
+  }
+
+  async function askTable(bytes, source, start, signal) {
+    const answer = await predictRecording(model.name, bytes, plainName(source), stretch.read(), signal);
+    const seconds = (performance.now() - start) / 1000;
+    return { ...showTable(model, { ...answer, seconds, source }), seconds };
   }
 
   const runFile = (file) => run(file.name, async () => new Uint8Array(await file.arrayBuffer()));
   const runFiles = (files) => {
     if (files.length === 1) return runFile(files[0]);
     const error = new FormatError(`${files.length} files; one is wanted, with all inputs in it`);
-    return failure.replaceChildren(showFailure(error, inputs, null));
+    return failure.replaceChildren(showFailure(error, inputs, plan, null));
   };
   chooser.addEventListener("change", () => {
     if (chooser.files.length) runFiles([...chooser.files]);
@@ -65,7 +79,7 @@ export function runBox(model, place, locked) {
     try {
       download(await readGolden(model.name), "application/x-npz", "golden.npz");
     } catch (error) {
-      failure.replaceChildren(showFailure(error, inputs, null));
+      failure.replaceChildren(showFailure(error, inputs, plan, null));
     }
   };
   const golden = () => run("the golden example", () => readGolden(model.name));
@@ -77,9 +91,10 @@ export function runBox(model, place, locked) {
       "label",
       { class: "drop", id: "drop" },
       chooser,
-      el("b", {}, `Drop ${inputs.length === 1 ? "an .npy or .npz" : "an .npz"} file`),
-      el("span", {}, "or choose one"),
+      el("b", {}, plan ? "Drop a recording" : `Drop ${inputs.length === 1 ? "an .npy or .npz" : "an .npz"} file`),
+      el("span", {}, plan ? "or an .npy or .npz of windows; or choose one" : "or choose one"),
     ),
+    plan ? stretch.node : null,
     el(
       "div",
       { class: "row" },
@@ -168,7 +183,7 @@ function headingOf(error) {
 }
 
 /** An error in the service's words, with what would be right. */
-function showFailure(error, inputs, again) {
+function showFailure(error, inputs, plan, again) {
   const known = error instanceof ServiceError || error instanceof FormatError;
   const facts = [
     ["status", error.status || null],
@@ -185,7 +200,7 @@ function showFailure(error, inputs, again) {
       ? el("dl", { class: "origin" }, ...facts.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, String(value)))))
       : null,
     el("p", { class: "muted" }, "This model takes:"),
-    el("ul", {}, ...inputs.map((spec) => el("li", {}, el("code", {}, `${spec.name}: ${spec.dtype} ${layoutOf(spec)}`)))),
+    el("ul", {}, ...inputs.map((spec) => el("li", {}, el("code", {}, `${spec.name}: ${spec.dtype} ${layoutOf(spec)}`))), plan ? el("li", {}, wantedWords(plan)) : null),
     again ? el("button", { type: "button", onclick: again }, "Try again") : null,
   );
 }

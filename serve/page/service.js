@@ -46,11 +46,27 @@ export async function predict(name, bytes, kind, signal) {
     body: bytes,
     signal,
   });
+  return readAnswer(response);
+}
+
+async function readAnswer(response) {
   return {
     bytes: new Uint8Array(await response.arrayBuffer()),
     artifact: response.headers.get("X-Artifact-Id"),
     requestId: response.headers.get("X-Request-Id"),
   };
+}
+
+/** Send a recording; the CSV bytes of its predictions. `stretch` holds seconds `start` and `stop`. */
+export async function predictRecording(name, bytes, filename, stretch, signal) {
+  const query = new URLSearchParams({ filename, ...stretch });
+  const response = await ask(`${path(name, "predict-recording")}?${query}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", Accept: "text/csv" },
+    body: bytes,
+    signal,
+  });
+  return readAnswer(response);
 }
 
 function path(name, ...rest) {

@@ -52,7 +52,7 @@ export function stretchBox() {
   const node = el(
     "div",
     { class: "stepper", role: "group", "aria-label": "stretch of a recording" },
-    el("label", { for: "start" }, "Recordings from"),
+    el("label", { for: "start" }, "From"),
     start,
     el("label", { for: "stop" }, "to"),
     stop,
@@ -84,7 +84,7 @@ export function showTable(model, answer) {
   };
   redrawOnChange(plot, draw);
   const name = `${fileName(answer.source.replace(/\.[^.]*$/, ""))}.predictions.csv`;
-  const what = view.classes ? "class" : model.manifest.task === "decode" ? "variable" : "channel";
+  const what = view.classes ? "column" : model.manifest.task === "decode" ? "variable" : "channel";
   const node = el(
     "section",
     { class: "box answer", id: "answer", "aria-labelledby": "answer-title", tabindex: "-1" },

@@ -80,13 +80,15 @@ function traceOf(view, answer, panel, colour) {
   };
 }
 
-/** Values over time, with a break wherever it does not go on as it did: a gap, or another window. */
-function broken({ times }, values) {
+/** Values over time, broken where they do not go on: at a gap, and between forecasts. */
+function broken({ times, starts }, values) {
+  const several = starts.some((start, i) => i && start === starts[i - 1]);
   const steps = times.slice(1).map((time, i) => time - times[i]);
   const usual = [...steps].filter((step) => step > 0).sort((a, b) => a - b)[steps.length >> 1] ?? 0;
   const [x, y] = [[], []];
   values.forEach((value, i) => {
-    if (i && usual && (steps[i - 1] > 1.5 * usual || steps[i - 1] <= 0)) {
+    const another = several && i && starts[i] !== starts[i - 1];
+    if (another || (i && usual && (steps[i - 1] > 1.5 * usual || steps[i - 1] <= 0))) {
       x.push(times[i - 1]);
       y.push(null);
     }

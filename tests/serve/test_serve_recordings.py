@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -26,6 +27,9 @@ from server_process import Server, running
 
 import artifact
 from recording.cli import main as recording_cli
+from serve.call import main as call_main
+from serve.errors import DeadlineExceeded, Overloaded
+from serve.recording_process import MOST_WAITING, Turns
 from serve.recordings import check_name
 
 FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -274,25 +278,39 @@ def contextless(server: Server, file: Path) -> None:
         )
 
 
-@pytest.mark.slow
-def test_few_wait_and_the_others_are_told(planned: Path, long: Path, tmp_path: Path) -> None:
-    statuses: list[int] = []
+def test_one_at_a_time_in_order_and_few_wait() -> None:
+    async def run() -> tuple[list[int], list[str]]:
+        turns, order, refused = Turns(), [], []
 
-    def ask() -> None:
-        answer = httpx.post(
-            f"{server.url}/predict-recording?filename=long.csv",
-            content=long.read_bytes()[:4_000_000],
-            timeout=30,
-        )
-        statuses.append(answer.status_code)
+        async def one(number: int, deadline: float) -> None:
+            try:
+                async with turns.take(deadline):
+                    order.append(number)
+                    await asyncio.sleep(0.02)
+                    assert order[-1] == number
+            except (Overloaded, DeadlineExceeded) as error:
+                refused.append(f"{number} {error.kind}")
 
-    with running(tmp_path, planned, request_timeout=2) as server:
-        threads = [threading.Thread(target=ask) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(statuses) <= {200, 400, 503, 504}
-        assert statuses.count(503) == 3
-        server.wait_for_pending(0)
-        server.wait_for_bytes(0)
+        soon, later = time.monotonic() + 0.01, time.monotonic() + 20
+        count = MOST_WAITING + 3
+        await asyncio.gather(*(one(i, soon if i == 2 else later) for i in range(count)))
+        await one(count, later)
+        return order, refused
+
+    order, refused = asyncio.run(run())
+    assert refused == [f"{n} overloaded" for n in (9, 10)] + ["2 deadline_exceeded"]
+    assert order == [0, 1, 3, 4, 5, 6, 7, 8, 11]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_call_writes_the_same_file(
+    suffix: str, server: Server, planned: Path, tmp_path: Path
+) -> None:
+    file = write_csv(tmp_path / "walk.csv")
+    ours, theirs = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    words = ["--part", "test", "--option", "session=walk"]
+    arguments = ["predict", planned, file, "--output", ours, *words, "--no-picture"]
+    assert recording_cli(list(map(str, arguments))) == 0
+    assert call_main(["call", server.url, str(file), "--output", str(theirs), *words]) == 0
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert call_main(["call", server.url, str(file), "--output", str(tmp_path / "c.txt")]) == 2

@@ -21,6 +21,7 @@ from trainer.data.examples import Cuts, Rule, Task
 from trainer.data.fingerprint import array_digest, fingerprint
 from trainer.data.leaks import check_recorded
 from trainer.data.prepared import Contents, Prepared, Progress, contents, prepare_all
+from trainer.data.reach import check_forecast, check_reach, seconds_apart
 from trainer.data.splits import Split
 from trainer.data.windows import (
     PARTS,
@@ -62,7 +63,10 @@ def build_recordings(
     sessions = session_names(recordings)
     cut = cut or ("trial" if task == "classify" else "sliding")
     split = split or examples.default_split(task)
-    rule = Rule(task, window, observed, classes, target, cut, stride, split)
+    if task == "forecast":
+        check_forecast(preparation, recordings[0])
+    apart = max(seconds_apart(preparation, one) for one in recordings)
+    rule = Rule(task, window, observed, classes, target, cut, stride, split, apart)
     with progress() as bars:
         prepared = prepare_all(
             recordings,
@@ -74,6 +78,7 @@ def build_recordings(
             check_alike(prepared.recordings[0], other)
         rule = rule.completed(prepared.recordings)
         parts = examples.parts_of(prepared.recordings, rule)
+        check_reach(parts, preparation, recordings, prepared.recordings[0].neural.rate)
         check_recorded(recordings, prepared.recordings, parts)
         cuts = {
             part: examples.cut_blocks(parts[part], sessions, rule, getattr(stride, part))

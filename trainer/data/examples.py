@@ -17,7 +17,7 @@ from recording.signals import Signal
 from trainer.data.blocks import Block, Parts
 from trainer.data.cutting import Stride
 from trainer.data.errors import DataError, SplitError
-from trainer.data.splits import Split, TimeSplit, TrialSplit, split_blocks
+from trainer.data.splits import FoldSplit, Split, TimeSplit, TrialSplit, split_blocks
 from trainer.data.windows import PARTS
 
 Task = Literal["forecast", "classify", "decode"]
@@ -27,7 +27,10 @@ READ_AT_ONCE = 65536  # samples of behaviour
 
 @dataclass(frozen=True)
 class Rule:
-    """How recordings are cut, as the settings say; `completed` fills in what they leave open."""
+    """How recordings are cut, as the settings say; `completed` fills in what they leave open.
+
+    `apart`: seconds between parts that the preparation mixes, the least gap where none is given.
+    """
 
     task: Task
     window: int | None
@@ -37,6 +40,7 @@ class Rule:
     cut: Literal["sliding", "trial"]
     stride: Stride
     split: Split
+    apart: float = 0.0
 
     @property
     def by_trials(self) -> bool:
@@ -71,8 +75,10 @@ class Rule:
         if self.task == "forecast" and not 1 <= observed < window:
             raise DataError(f"observed: is {observed}; must be 1 to {window - 1}, below window")
         split = self.split
-        if isinstance(split, TimeSplit) and split.gap is None:
-            split = split.model_copy(update={"gap": window})
+        gap = max(window, int(np.ceil(self.apart * recordings[0].neural.rate - 1e-9)))
+        blocks = isinstance(split, FoldSplit) and split.unit == "block" and gap > window
+        if (isinstance(split, TimeSplit) or blocks) and split.gap is None:
+            split = split.model_copy(update={"gap": gap})
         return replace(rule, window=window, observed=observed, split=split)
 
 

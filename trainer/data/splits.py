@@ -29,7 +29,8 @@ class _Settings(BaseModel):
 class TimeSplit(_Settings):
     """Consecutive time blocks of every session, as fractions.
 
-    `gap` samples (one window if left out) are cut from the end of the earlier part.
+    `gap` samples are cut from the end of the earlier part: left out, one window, or more where the
+    preparation mixes more over time.
     """
 
     by: Literal["time"] = "time"

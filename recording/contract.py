@@ -16,6 +16,9 @@ from recording.signals import Signal
 NEURAL_TYPES = ("eeg", "meg", "ecog", "seeg", "lfp", "fnirs", "bold", "calcium", "spikes")
 TYPES = (*NEURAL_TYPES, "eog", "emg", "ecg", "reference", "stimulus", "behavior", "other")
 
+# Hz: from one sample in months to radio frequencies. Beyond, times are no numbers any more.
+LOWEST_RATE, HIGHEST_RATE = 1e-7, 1e9
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -64,8 +67,11 @@ class Series:
     features: tuple[str, ...] = ("value",)
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < float("inf"):
-            raise RecordingError(f"rate is {self.rate} Hz; must be above 0")
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
+            raise RecordingError(
+                f"rate is {self.rate:g} Hz; must be above 0, from {LOWEST_RATE:g} to "
+                f"{HIGHEST_RATE:g} Hz"
+            )
         shape = self.values.shape
         if len(shape) not in (2, 3) or 0 in shape:
             raise RecordingError(f"shape {tuple(shape)}; must be (time, channel), none of them 0")

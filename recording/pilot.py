@@ -80,7 +80,8 @@ def take_pilot(series: Series) -> Pilot:
     spread = _columns(away, lambda x: 1.4826 * float(np.median(x)))
     std = _columns(values, lambda x: float(np.std(x)))
     spread = np.where(spread > 0, spread, std)
-    steps = np.concatenate([np.diff(stretch, axis=0) for stretch in stretches])
+    with np.errstate(invalid="ignore"):
+        steps = np.concatenate([np.diff(stretch, axis=0) for stretch in stretches])
     calm = np.clip(values - median, -6 * spread, 6 * spread)
     calm_std = _columns(calm, lambda x: float(np.std(x)))
     step_rms = _columns(

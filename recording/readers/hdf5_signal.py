@@ -55,7 +55,7 @@ def open_hdf5(path: Path) -> Any:
 def root_attribute(path: Path, name: str) -> Any:
     """An attribute of the file itself, None where there is none or no way to read it."""
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, reading(path.name):
             return attribute(file, name)
     except (RecordingError, ImportError):
         return None
@@ -77,7 +77,7 @@ def _follow(group: Any, name: str, left: list[int]) -> Any:
     for part in name.strip("/").split("/"):
         left[0] -= 1
         if left[0] < 0:
-            return None
+            raise RecordingError(f"is behind more than {MOST_PARTS} links", stream=group.name)
         if not isinstance(here, h5py.Group):
             return None
         link = here.get(part, getlink=True)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from recording.contract import Finding, Series
-from recording.pilot import Pilot
-from recording.readers.potentials import ELECTRIC
-from recording.scan import Scan
-from recording.streams import MEASURED, STATES, ChannelHealth, listed, patterns
+from recording.readers.potential_scale import ELECTRIC
+from recording.series_sample import Pilot
+from recording.series_scan import Scan
+from recording.stream_health import MEASURED, STATES, ChannelHealth, listed, patterns
 from recording.unit_findings import unit_findings
 
 CLIPPED_SHARE = 5e-4

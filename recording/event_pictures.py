@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recording.contract import Events, Recording, Samples, Series
-from recording.pilot import plane
+from recording.series_sample import plane
 from recording.style import COLORS, INK
 
 RASTER_ROWS = 40

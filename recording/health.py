@@ -11,10 +11,10 @@ from recording.behavior_findings import event_findings, lost_positions
 from recording.channel_findings import channel_figures, channel_findings
 from recording.contract import Events, Finding, Recording, Samples, Series
 from recording.lagged_copies import lagged_findings
-from recording.pilot import parts, plane, take_pilot
-from recording.scan import run_through
+from recording.series_sample import parts, plane, take_pilot
+from recording.series_scan import run_through
 from recording.signals import settle
-from recording.streams import ChannelHealth, Intervals, Spectrum, StreamHealth
+from recording.stream_health import ChannelHealth, Intervals, Spectrum, StreamHealth
 from recording.time_findings import clock_findings, samples_findings, series_findings
 
 __all__ = ["ChannelHealth", "Finding", "Health", "Intervals", "Spectrum", "StreamHealth", "examine"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from recording.contract import Finding, Series
-from recording.pilot import plane
-from recording.streams import MEASURED, ChannelHealth, listed
+from recording.series_sample import plane
+from recording.stream_health import MEASURED, ChannelHealth, listed
 
 WINDOW = 16
 SAMPLES = 4096

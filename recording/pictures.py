@@ -19,7 +19,7 @@ from recording.channel_maps import correlations, map_of, positions
 from recording.contract import Events, Recording, Samples, Series
 from recording.event_pictures import CURVES, curves, event_rows, path, raster, titled
 from recording.health import ChannelHealth, Health, StreamHealth
-from recording.pilot import plane
+from recording.series_sample import plane
 from recording.style import COLORS, DPI, INK, MUTED, STYLE
 
 TRACES = 10

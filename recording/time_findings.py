@@ -9,8 +9,8 @@ import numpy as np
 from recording.borders import find_regular, find_single
 from recording.contract import Events, Finding, Modality, Samples, Series
 from recording.repeats import find_repeats
-from recording.scan import Scan
-from recording.streams import MEASURED
+from recording.series_scan import Scan
+from recording.stream_health import MEASURED
 
 SHOWN = 12
 LEAST_HELD = 0.25  # seconds

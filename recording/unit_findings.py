@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from recording.contract import Finding
-from recording.readers.measures import microvolts
-from recording.readers.potentials import ELECTRIC, PLAUSIBLE
-from recording.streams import MEASURED, ChannelHealth, listed
+from recording.readers.potential_scale import ELECTRIC, PLAUSIBLE
+from recording.readers.unit_names import microvolts
+from recording.stream_health import MEASURED, ChannelHealth, listed
 
 
 def unit_findings(name: str, channels: Sequence[ChannelHealth]) -> Iterator[Finding]:

@@ -14,8 +14,8 @@ from pydantic import Field
 from recording.contract import Piece, Recording
 from recording.errors import RecordingError
 from recording.preparation.filters import CausalFilter, Phase
+from recording.preparation.piece_parts import Part, finite_parts
 from recording.preparation.steps import Step, step
-from recording.preparation.streams import Part, finite_parts
 from recording.signals import Derived
 
 # Old and new rate are as whole numbers up to this.

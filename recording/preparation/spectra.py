@@ -13,8 +13,8 @@ from recording.contract import Piece, Recording
 from recording.errors import RecordingError
 from recording.preparation.channels import potential_only
 from recording.preparation.filters import CausalFilter
+from recording.preparation.piece_parts import Part, finite_parts
 from recording.preparation.steps import Step, step
-from recording.preparation.streams import Part, finite_parts
 from recording.signals import Derived
 
 MAX_SPAN = 10_000  # samples of smoothing: each of them is one sum

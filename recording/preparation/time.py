@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from recording.contract import Events, Finding, Modality, Piece, Recording, Samples, Series
 from recording.errors import RecordingError
+from recording.preparation.piece_parts import parts, take_rows
 from recording.preparation.steps import Step, step
-from recording.preparation.streams import parts, take_rows
 
 MAX_PIECES = 1_000_000
 ROUNDING = 1e-6  # seconds between events that are none

@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from recording.contract import Events, Recording, Samples, Series
 from recording.errors import RecordingError
 from recording.preparation.channels import Names, matching, potential_only
+from recording.preparation.piece_parts import parts
 from recording.preparation.steps import Step, step
-from recording.preparation.streams import parts
 from recording.preparation.time import noted
 from recording.signals import Pointwise
 

@@ -11,9 +11,9 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from recording.contract import Recording
 
@@ -26,6 +26,16 @@ class Options(BaseModel):
     subject: str | None = None
     session: str | None = None
     site: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
+        """One name stands for a list of one: `--option behavior=force`."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = (annotation, *get_args(annotation))
+        listed = any(get_origin(kind) is tuple for kind in kinds)
+        text = any(kind is str for kind in kinds)
+        return (value,) if isinstance(value, str) and listed and not text else value
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from recording.clocks import check_clocks
 from recording.contract import Channel, Events, Finding, Modality, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
+from recording.readers.checked_values import Checked, checked_blocks, scaled, stated_unit
 from recording.readers.spike_arrays import SPIKE_KEYS, is_position, read_positions, read_spikes
-from recording.readers.values import Checked, checked_blocks, scaled, stated_unit
 from recording.signals import MEMORY_BYTES, Derived, Signal
 
 SERIES_KEYS = ("data", "X", "neural")

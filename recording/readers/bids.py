@@ -15,7 +15,7 @@ from typing import Any
 
 from recording.contract import Finding
 from recording.errors import RecordingError
-from recording.readers.measures import metres
+from recording.readers.unit_names import metres
 
 SIDECAR_BYTES = 10 * 2**20
 _DATATYPES = ("eeg", "ieeg", "meg", "nirs")

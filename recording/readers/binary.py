@@ -41,7 +41,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from recording.contract import Channel, Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
-from recording.readers.values import Checked, scaled, stated_unit
+from recording.readers.checked_values import Checked, scaled, stated_unit
 from recording.signals import FileArray, Signal
 
 SUFFIXES = (".bin", ".dat", ".raw")

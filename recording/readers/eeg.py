@@ -25,9 +25,9 @@ from recording.contract import (
 )
 from recording.errors import RecordingError
 from recording.readers import Options, bids
-from recording.readers.measures import microvolts
-from recording.readers.merging import checked
-from recording.readers.potentials import scale_findings
+from recording.readers.behavior_merging import checked
+from recording.readers.potential_scale import scale_findings
+from recording.readers.unit_names import microvolts
 from recording.signals import Pointwise, Signal
 
 MOST_SEGMENTS = 10**6

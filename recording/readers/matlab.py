@@ -20,12 +20,12 @@ from pydantic import Field
 from recording.contract import Channel, Events, Finding, Modality, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, mat5, mat73, register
+from recording.readers.behavior_merging import checked, converted, unit_findings
+from recording.readers.checked_values import stated_unit
 from recording.readers.hdf5_signal import is_hdf5, open_hdf5, reading
 from recording.readers.mat5 import Matrix, Unread
 from recording.readers.mat73 import Hdf5Matrix, Loader
 from recording.readers.matlab_structs import is_fieldtrip, is_spikes, read_fieldtrip, read_spikes
-from recording.readers.merging import checked, converted, unit_findings
-from recording.readers.values import stated_unit
 
 RATE_NAMES = (
     "fs", "srate", "sfreq", "fsample", "rate", "samplerate", "sample_rate", "samplingrate",

@@ -9,9 +9,9 @@ import numpy as np
 
 from recording.contract import Channel, Events, Finding, Piece, Series
 from recording.errors import RecordingError
+from recording.readers.behavior_merging import in_order, spike_events
 from recording.readers.mat5 import Matrix
 from recording.readers.mat73 import Hdf5Matrix
-from recording.readers.merging import in_order, spike_events
 
 DEEPEST = 5
 

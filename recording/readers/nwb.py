@@ -27,6 +27,14 @@ from recording.contract import (
 )
 from recording.errors import RecordingError
 from recording.readers import Format, Options, nwb_tables, register
+from recording.readers.behavior_merging import (
+    Stream,
+    behavior_channels,
+    checked,
+    converted,
+    merge_behavior,
+    unit_findings,
+)
 from recording.readers.hdf5_signal import (
     Hdf5Signal,
     attribute,
@@ -42,16 +50,8 @@ from recording.readers.hdf5_signal import (
     scalar_text,
     whole,
 )
-from recording.readers.measures import metres, microvolts
-from recording.readers.merging import (
-    Stream,
-    behavior_channels,
-    checked,
-    converted,
-    merge_behavior,
-    unit_findings,
-)
 from recording.readers.nwb_tables import same_length
+from recording.readers.unit_names import metres, microvolts
 
 PARTS = ("acquisition/", "processing/", "stimulus/presentation/")
 FACTS = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from recording.contract import Channel, Events, Finding
 from recording.errors import RecordingError
+from recording.readers.behavior_merging import in_order, spike_events
 from recording.readers.hdf5_signal import attribute, child, children, texts, whole
-from recording.readers.merging import in_order, spike_events
 
 NAME_COLUMNS = ("channel_name", "label", "electrode_name", "name")
 Place = tuple[float, float, float] | None

@@ -12,8 +12,8 @@ import numpy as np
 from recording.contract import Recording
 from recording.errors import RecordingError
 from recording.readers import Format, register
+from recording.readers.checked_values import Checked, Spool
 from recording.readers.tables import TableOptions, assemble, read_columns, seconds
-from recording.readers.values import Checked, Spool
 
 _GROUP_BYTES = 2**29
 

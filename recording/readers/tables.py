@@ -23,9 +23,9 @@ from recording.clocks import clock
 from recording.contract import Channel, Finding, Modality, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
-from recording.readers.measures import microvolts
+from recording.readers.checked_values import Spool, scaled, stated_unit
 from recording.readers.text_table import CellError, TextTable, open_text
-from recording.readers.values import Spool, scaled, stated_unit
+from recording.readers.unit_names import microvolts
 from recording.signals import Pointwise, Signal
 
 MOST_COLUMNS = 10**5

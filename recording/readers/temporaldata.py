@@ -26,6 +26,14 @@ from recording.contract import (
 )
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
+from recording.readers.behavior_merging import (
+    Stream,
+    behavior_channels,
+    checked,
+    merge_behavior,
+    spike_events,
+    unit_findings,
+)
 from recording.readers.hdf5_signal import (
     Hdf5Signal,
     attribute,
@@ -39,14 +47,6 @@ from recording.readers.hdf5_signal import (
     root_attribute,
     texts,
     whole,
-)
-from recording.readers.merging import (
-    Stream,
-    behavior_channels,
-    checked,
-    merge_behavior,
-    spike_events,
-    unit_findings,
 )
 from recording.readers.nwb_tables import intervals, same_length
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from recording.contract import Channel, Events, Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
-from recording.readers.values import Spool, scaled, stated_unit
+from recording.readers.checked_values import Spool, scaled, stated_unit
 
 _LINE_BYTES = 2**24
 _HEADER_BYTES = 2**20

@@ -77,7 +77,7 @@ def test_a_bad_contact_is_noisy() -> None:
 def test_a_name_with_brackets_is_dropped_as_it_is_written() -> None:
     from fnmatch import fnmatchcase
 
-    from recording.streams import patterns
+    from recording.stream_health import patterns
 
     for name in ("a[0]", "x*", "q?", "plain"):
         assert fnmatchcase(name, patterns([name])[0])
@@ -305,11 +305,11 @@ def test_events_twice_at_one_moment_are_told() -> None:
 
 
 def test_a_long_recording_is_read_in_part_unless_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recording import pilot
+    from recording import series_sample
 
     values = smooth_noise(40_000, 4)
-    monkeypatch.setattr(pilot, "PILOT_BYTES", 2**17)
-    monkeypatch.setattr(pilot.parts, "__kwdefaults__", {"full": False, "limit": 2**18})
+    monkeypatch.setattr(series_sample, "PILOT_BYTES", 2**17)
+    monkeypatch.setattr(series_sample.parts, "__kwdefaults__", {"full": False, "limit": 2**18})
     told: list[tuple[int, int]] = []
     stream = examine(recorded(values), progress=lambda *now: told.append(now)).stream("neural")
     assert stream is not None
@@ -321,14 +321,14 @@ def test_a_long_recording_is_read_in_part_unless_full(monkeypatch: pytest.Monkey
 
 
 def test_block_size_changes_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recording import pilot
+    from recording import series_sample
 
     values = smooth_noise()
     values[1990:2300] = values[1990]
     values[1000:1100, 2] = np.nan
     values[500] = 5e5
     at_once = examine(recorded(values))
-    monkeypatch.setattr(pilot, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(series_sample, "BLOCK_BYTES", 4000)
     assert examine(recorded(values)).findings == at_once.findings
 
 

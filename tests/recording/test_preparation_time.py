@@ -12,7 +12,7 @@ from preparation_cases import events, in_blocks, neural, noise, of, read, run, s
 
 from recording.contract import Channel, Piece, Samples
 from recording.errors import RecordingError
-from recording.preparation.streams import take_rows
+from recording.preparation.piece_parts import take_rows
 
 
 def test_joined_segments_become_pieces_on_the_same_clock():

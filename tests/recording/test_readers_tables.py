@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recording import RecordingError, open_recording
 from recording.readers import tables, text_table
-from recording.readers.values import Spool
+from recording.readers.checked_values import Spool
 from recording.signals import FileArray, settle
 
 PLAIN = "C3,C4\n1,2\n3,4\n5,6\n"

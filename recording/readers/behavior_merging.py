@@ -10,9 +10,9 @@ import numpy as np
 
 from recording.contract import Channel, Events, Finding, Modality, Samples, Series
 from recording.errors import RecordingError
-from recording.readers.measures import metres
-from recording.readers.potentials import scale_findings
-from recording.readers.values import Checked
+from recording.readers.checked_values import Checked
+from recording.readers.potential_scale import scale_findings
+from recording.readers.unit_names import metres
 from recording.signals import Pointwise, Signal
 
 AXES = "xyz"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from recording.contract import Series
-from recording.streams import MEASURED, STATES, Spectrum
+from recording.stream_health import MEASURED, STATES, Spectrum
 
 PILOT_BYTES = 24 * 2**20
 PILOT_STRETCHES = 32

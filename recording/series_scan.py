@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recording.contract import Series
-from recording.pilot import Pilot, block_parts, plane
-from recording.streams import MEASURED
+from recording.series_sample import Pilot, block_parts, plane
+from recording.stream_health import MEASURED
 
 ARTEFACT_SPREADS = 30.0  # no blink, burst or spike is that far from the median
 SEARCHED = 2**23  # samples of which the single steps are kept, to look for borders and repeats

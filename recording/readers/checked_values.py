@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 
 from recording.errors import RecordingError
-from recording.readers.measures import microvolts
+from recording.readers.unit_names import microvolts
 from recording.signals import MEMORY_BYTES, FileArray, Pointwise, Signal
 
 _ELECTRIC = ("eeg", "ecog", "seeg", "lfp", "eog", "emg", "ecg")

@@ -157,10 +157,12 @@ def test_grip_force(loaded):
     data = loaded("grip_force")
     assert (data.rate, len(data.channel_names), data.output_names) == (500.0, 9, ("MOV_RIGHT",))
     assert data.train.inputs[0].layout == "(batch, time=250, channel=9, feature=7)"
+    grips = [part.targets.max() - np.median(part.targets) for part in data.parts.values()]
+    assert min(grips) > 0.5 * max(grips)  # one of the three in each part
     true = data.test.targets.astype(np.float64)
-    answer = answers(data, {"name": "linear_readout", "bins": 5, "penalty": 100.0})
+    answer = answers(data, {"name": "linear_readout", "bins": 5})
     r2 = 1 - np.square(true - answer).sum() / np.square(true - true.mean()).sum()
-    assert r2 > 0.4  # the card's, with 0.7 of the time to train: 0.54
+    assert r2 > 0.05  # one grip to learn from; the card's, with 0.7 of the time: 0.54
 
 
 def test_linear_track(loaded):

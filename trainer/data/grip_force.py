@@ -38,15 +38,15 @@ def grip_force(
     *,
     path: DataPath = FOLDER,
     window: Annotated[int, Field(ge=1)] = 250,
-    split: Split = TimeSplit(train=0.62, validation=0.08, test=0.3),  # noqa: B008
+    split: Split = TimeSplit(train=0.34, validation=0.33, test=0.33),  # noqa: B008
     stride: Stride = Stride(train=50, validation=50, test=50),  # noqa: B008
 ) -> Dataset:
     """ECoG (6) and deep LFP (3) of one person, 19 s at 1000 Hz, to decode grip force.
 
     The header's scale would mean volts: the values are declared µV after a factor of 1e-6. Causal
-    log power in seven bands at 500 Hz, windows of 0.5 s, 10 a second. Two grips train, the last of
-    the three is the test; the validation part between them holds none, so that it chooses nothing.
-    One short run: a smoke test. Force in units not stated. From py-neuromodulation, MIT.
+    log power in seven bands at 500 Hz, windows of 0.5 s, 10 a second. Thirds of the time: each part
+    holds one of the three grips. One short run: a smoke test. Force in units not stated. From
+    py-neuromodulation, MIT.
     """
     return build_recordings(
         "grip_force",

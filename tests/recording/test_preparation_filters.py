@@ -259,3 +259,15 @@ def test_every_feature_is_resampled_like_a_channel(rate, phase):
     for feature in range(3):
         alone = neural(of(series(before[:, :, feature].copy())), down)
         np.testing.assert_array_equal(found[:, :, feature], alone)
+
+
+def test_in_silence_the_state_of_a_filter_ends_at_nothing(monkeypatch):
+    values = np.concatenate([noise(500), np.zeros((3000, noise(1).shape[1]), np.float32)])
+    wanted = neural(of(series(values)), {"step": "filter", "high": 10})
+    monkeypatch.setattr(filters, "FLUSHED", 64)
+    found = neural(of(series(values)), {"step": "filter", "high": 10})
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-40)
+    run_through = filters.CausalFilter(butter(4, 10, fs=100, output="sos"))
+    for part in filters.finite_parts(series(values), "filter", "x"):
+        run_through(part)
+    assert (run_through._state == 0).all()

@@ -69,7 +69,7 @@ class Series:
     def __post_init__(self) -> None:
         if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
             raise RecordingError(
-                f"rate is {self.rate:g} Hz; must be above 0, from {LOWEST_RATE:g} to "
+                f"rate is {self.rate} Hz; must be above 0, from {LOWEST_RATE:g} to "
                 f"{HIGHEST_RATE:g} Hz"
             )
         shape = self.values.shape

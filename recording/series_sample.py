@@ -66,7 +66,9 @@ def block_parts(series: Series, wanted: list[tuple[int, int]]) -> Iterator[tuple
 
 def plane(series: Series, start: int, stop: int) -> np.ndarray:
     """Samples [start, stop) of the first feature: (time, channel) float64."""
-    values = np.asarray(series.values[start:stop], np.float64)
+    with np.errstate(invalid="ignore"):
+        # Added to, a signalling NaN is a quiet one, of which nobody warns.
+        values = np.asarray(series.values[start:stop], np.float64) + 0.0
     return values[:, :, 0] if values.ndim == 3 else values
 
 
@@ -80,8 +82,7 @@ def take_pilot(series: Series) -> Pilot:
     spread = _columns(away, lambda x: 1.4826 * float(np.median(x)))
     std = _columns(values, lambda x: float(np.std(x)))
     spread = np.where(spread > 0, spread, std)
-    with np.errstate(invalid="ignore"):
-        steps = np.concatenate([np.diff(stretch, axis=0) for stretch in stretches])
+    steps = np.concatenate([np.diff(stretch, axis=0) for stretch in stretches])
     calm = np.clip(values - median, -6 * spread, 6 * spread)
     calm_std = _columns(calm, lambda x: float(np.std(x)))
     step_rms = _columns(

@@ -32,10 +32,9 @@ class Options(BaseModel):
     def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
         """One name stands for a list of one: `--option behavior=force`."""
         annotation = cls.model_fields[str(info.field_name)].annotation
-        kinds = (annotation, *get_args(annotation))
-        listed = any(get_origin(kind) is tuple for kind in kinds)
-        text = any(kind is str for kind in kinds)
-        return (value,) if isinstance(value, str) and listed and not text else value
+        members = (annotation,) if get_origin(annotation) is tuple else get_args(annotation)
+        several = any(get_origin(one) is tuple for one in members) and str not in members
+        return (value,) if isinstance(value, str) and several else value
 
 
 @dataclass(frozen=True)

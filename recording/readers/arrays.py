@@ -156,7 +156,9 @@ class _SeriesReader:
                 break
         given = self.options.rate
         if given is None and stated is None:
-            raise RecordingError("its rate in Hz is not in the file: give rate (reader.rate)")
+            raise RecordingError(
+                "its rate in Hz is not in the file: give --option rate=… (in a config: reader.rate)"
+            )
         if given is None or stated is None or given == stated:
             return given or stated or 0.0
         self.findings.append(

@@ -12,16 +12,8 @@ import numpy as np
 from recording.contract import Channel, Finding, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, beside, bids, register
-from recording.readers.eeg import (
-    MOST_SEGMENTS,
-    Contents,
-    EegOptions,
-    Marker,
-    assemble,
-    channel,
-    distinct,
-    linear,
-)
+from recording.readers.eeg import MOST_SEGMENTS, Contents, EegOptions, Marker, assemble
+from recording.readers.eeg_channels import channel, distinct, linear
 from recording.signals import FileArray, Signal
 
 _MAGIC = re.compile(rb"(\xef\xbb\xbf)?Brain ?Vision (V-Amp )?Data (Exchange )?Header File", re.I)

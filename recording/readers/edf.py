@@ -15,7 +15,8 @@ from recording.contract import Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, bids, register
 from recording.readers.edf_records import Layout, Records, Timeline, read_status, read_timeline
-from recording.readers.eeg import Contents, EegOptions, assemble, channel, distinct, linear
+from recording.readers.eeg import Contents, EegOptions, assemble
+from recording.readers.eeg_channels import channel, distinct, linear
 
 EDF_MAGIC, BDF_MAGIC = b"0       ", b"\xffBIOSEMI"
 _INTEGER = re.compile(r"[+-]?\d+")

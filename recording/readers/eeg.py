@@ -26,22 +26,17 @@ from recording.contract import (
 from recording.errors import RecordingError
 from recording.readers import Options, bids
 from recording.readers.behavior_merging import checked
+from recording.readers.eeg_channels import (
+    channel,
+    linear,
+    listed,
+    take,
+    type_of_name,
+    unknown_units,
+)
 from recording.readers.potential_scale import scale_findings
-from recording.readers.unit_names import microvolts
-from recording.signals import Pointwise, Signal
 
 MOST_SEGMENTS = 10**6
-# A type that a name gives away; the first that fits counts.
-_NAMES = (
-    ("stimulus", r"status|sti ?\d*|trig(ger)?s?\d*|marker|event( marker)?|stim\d*"),
-    ("eog", r"[vh]?eog.*|e[ol]g[lr]?|.*\beog\b.*"),
-    ("ecg", r"e[ck]g.*|.*\be[ck]g\b.*"),
-    ("emg", r"emg.*|.*\bemg\b.*"),
-    ("ecog", r"ecog.*"),
-    ("seeg", r"seeg.*"),
-    ("lfp", r"(lfp|dbs).*"),
-    ("other", r"(resp|temp|spo2|sao2|pulse|pleth|gsr|eda|airflow|snore|light|battery).*"),
-)
 _BORDER = re.compile(r"(bad |edge )?boundary|new segment/?.*", re.IGNORECASE)
 
 
@@ -113,6 +108,7 @@ def assemble(path: Path, format: str, found: Contents, options: EegOptions) -> R
                 level="note",
             )
         )
+    findings += unknown_units(series)
     modalities = _modalities(series, found, sidecars, options, findings)
     if neural := modalities.get("neural"):
         sidecars.check_rate(neural.rate)
@@ -134,58 +130,6 @@ def assemble(path: Path, format: str, found: Contents, options: EegOptions) -> R
         findings=tuple(findings),
         facts={**found.facts, **sidecars.facts},
     )
-
-
-def channel(name: str, unit: str) -> tuple[Channel, float]:
-    """A channel in the contract's unit and the factor to it: potentials become µV."""
-    factor = microvolts(unit)
-    return (Channel(name, unit=unit), 1.0) if factor is None else (Channel(name, unit="µV"), factor)
-
-
-def linear(values: Signal, gains: np.ndarray, offsets: np.ndarray | float = 0.0) -> Signal:
-    """values · gains + offsets as float32, one gain and offset per channel."""
-
-    def run(block: np.ndarray) -> np.ndarray:
-        # A damaged number may be beyond float32: infinite then, and refused when it is read.
-        with np.errstate(over="ignore", invalid="ignore"):
-            result: np.ndarray = (block.astype(np.float64) * gains + offsets).astype(np.float32)
-        return result
-
-    return Pointwise(values, run, values.shape[1:])
-
-
-def distinct(channels: Sequence[Channel], findings: list[Finding]) -> tuple[Channel, ...]:
-    """The channels, each with a name of its own; a finding says which were renamed."""
-    seen: set[str] = set()
-    renamed, result = [], []
-    for index, old in enumerate(channels):
-        name, number = old.name or f"channel {index + 1}", 1
-        while name in seen:
-            number += 1
-            name = f"{old.name} ({number})"
-        seen.add(name)
-        if name != old.name:
-            renamed.append(name)
-        result.append(replace(old, name=name))
-    if renamed:
-        findings.append(
-            Finding(
-                "duplicate",
-                f"the file gives channels no name or one name twice; called here {_list(renamed)}",
-                "correct the names in the file if another file of this kind must match it",
-                channels=tuple(renamed),
-            )
-        )
-    return tuple(result)
-
-
-def type_of_name(name: str) -> str | None:
-    """The channel type that a name gives away, None where it says nothing."""
-    words = name.strip().lower()
-    for kind, pattern in _NAMES:
-        if re.fullmatch(pattern, words):
-            return kind
-    return None
 
 
 def events(markers: Iterable[Marker]) -> Events | None:
@@ -224,15 +168,6 @@ def split_pieces(series: Series, borders: Sequence[float]) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def take(series: Series, columns: Sequence[int]) -> Series:
-    """The series with these columns alone, in this order."""
-    if list(columns) == list(range(len(series.channels))):
-        return series
-    index = list(columns)
-    values = Pointwise(series.values, lambda v: v[:, index], (len(index),))
-    return series.with_values(values, channels=tuple(series.channels[i] for i in index))
-
-
 def _with_sidecar(series: Series, sidecars: bids.Sidecars) -> Series:
     """Positions and, where the file states none, units of the sidecars."""
     channels, factors = [], np.ones(len(series.channels))
@@ -259,7 +194,7 @@ def _with_types(
     names = [name for one in series for name in one.names]
     for pattern in options.types:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise RecordingError(f"option types: no channel {pattern!r}; there are {_list(names)}")
+            raise RecordingError(f"option types: no channel {pattern!r}; there are {listed(names)}")
     guessed: dict[str, list[str]] = {}
 
     def kind(one: Channel) -> str:
@@ -279,7 +214,7 @@ def _with_types(
         for one in series
     ]
     if guessed:
-        shown = "; ".join(f"{_list(guessed[one])} {one}" for one in sorted(guessed))
+        shown = "; ".join(f"{listed(guessed[one])} {one}" for one in sorted(guessed))
         findings.append(
             Finding(
                 "type",
@@ -331,7 +266,7 @@ def _modalities(
         findings.append(
             Finding(
                 "type",
-                f"{_list(sorted(behavior))}: miscellaneous channels, taken as behaviour",
+                f"{listed(sorted(behavior))}: miscellaneous channels, taken as behaviour",
                 "to keep them among the neural channels set the option behavior: []",
                 stream="behavior",
                 channels=tuple(sorted(behavior)),
@@ -367,11 +302,6 @@ def _behavior_names(
         return {c.name for c in channels if c.name in misc and c.type == "other"}
     for pattern in options.behavior:
         if not any(fnmatchcase(c.name, pattern) for c in channels):
-            names = _list([c.name for c in channels])
+            names = listed([c.name for c in channels])
             raise RecordingError(f"option behavior: no channel {pattern!r}; there are {names}")
     return {c.name for c in channels for p in options.behavior if fnmatchcase(c.name, p)}
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

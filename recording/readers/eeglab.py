@@ -13,15 +13,8 @@ import numpy as np
 from recording.contract import Channel, Events, Finding, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, beside, bids, mat5, mat73, register
-from recording.readers.eeg import (
-    MOST_SEGMENTS,
-    Contents,
-    EegOptions,
-    Marker,
-    assemble,
-    distinct,
-    linear,
-)
+from recording.readers.eeg import MOST_SEGMENTS, Contents, EegOptions, Marker, assemble
+from recording.readers.eeg_channels import distinct, linear
 from recording.readers.eeglab_fields import EpochsSignal, read_fields
 from recording.readers.hdf5_signal import is_hdf5, open_hdf5, reading
 from recording.signals import FileArray, Signal

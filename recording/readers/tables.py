@@ -234,7 +234,9 @@ def _clock(
     """Rate in Hz and pieces, from the option or the stamps; raises RecordingError."""
     if times is None:
         if options.rate is None:
-            raise RecordingError("has no column of time, nor a rate: give rate (reader.rate)")
+            raise RecordingError(
+                "has no column of time, nor a rate: give --option rate=… (in a config: reader.rate)"
+            )
         return options.rate, (Piece(0.0, 0, rows),), ()
     found = clock(times, stream="neural")
     if not found.regular:

@@ -175,7 +175,9 @@ def _rate(header: _Header, options: TrialTextOptions) -> tuple[float, tuple[Find
                     level="note",
                 ),
             )
-    raise RecordingError("its rate in Hz is not in the file: give rate (reader.rate)")
+    raise RecordingError(
+        "its rate in Hz is not in the file: give --option rate=… (in a config: reader.rate)"
+    )
 
 
 def _channel_names(

@@ -303,3 +303,42 @@ def test_a_file_that_belongs_to_another_is_not_read_twice(tmp_path: Path) -> Non
     assert recording.format == "folder"
     assert recording.facts["files"] == "a.set, y.npz"
     assert set(recording.modalities) == {"neural", "spikes"}
+
+
+def test_an_unknown_unit_of_an_edf_channel_is_told(tmp_path: Path) -> None:
+    from recording import open_recording
+
+    path = _edf(tmp_path)
+    data = path.read_bytes()
+    at = 256 + 4 * (16 + 80)  # of 4 signals, behind their labels and transducers
+    path.write_bytes(data[:at] + b"furlong " + data[at + 8 :])
+    recording = open_recording(path)
+    (finding,) = [one for one in recording.findings if one.kind == "unit"]
+    assert (finding.channels, finding.level) == (("Fz",), "warning")
+    assert "unit 'furlong' of Fz is not known" in finding.text
+    assert recording.neural.channels[0].unit == "furlong"
+
+
+def test_missing_samples_inside_windows_are_not_trained_on(tmp_path: Path) -> None:
+    from recording import RecordingError
+    from trainer.data.recordings import recording
+
+    values = np.random.default_rng(0).normal(0, 20, (1000, 3)).astype(np.float32)
+    values[250:300, 1] = np.nan
+    np.savez(tmp_path / "a.npz", data=values, fs=100.0, channel_names=["C3", "C4", "Cz"])
+    with pytest.raises(RecordingError, match=r"a\.npz: neural channel C4: at 2\.5 s: .*NaN"):
+        recording(path=str(tmp_path / "a.npz"), window=20, observed=10)
+
+
+def test_links_that_name_links_come_to_an_end(tmp_path: Path) -> None:
+    import h5py
+
+    path = _nwb(tmp_path, "volts")
+    with h5py.File(path, "r+") as file:
+        file["here"] = file["/"]
+        before = "here"
+        for level in range(6):
+            file[f"link{level}"] = h5py.SoftLink("/" + "/".join([before] * 500))
+            before = f"link{level}"
+        file["units"] = h5py.SoftLink(f"/{before}/units")
+    assert main(["inspect", str(path), "--no-picture"]) == 2

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from recording.contract import Finding
 from recording.health import ChannelHealth, Health, StreamHealth
+from recording.readers import FORMATS
 
 CHANNELS = 40
 KINDS = 20
@@ -29,7 +30,9 @@ def show(
     who = [f"session {health.session}"]
     who += [f"subject {health.subject}"] if health.subject else []
     who += [f"site {health.site}"] if health.site else []
-    console.print(f"[bold]{escape(health.source)}[/]: {escape(health.format)}", highlight=False)
+    known = FORMATS.get(health.format)
+    title = (known.title if known is not None else "") or health.format
+    console.print(f"[bold]{escape(health.source)}[/]: {escape(title)}", highlight=False)
     console.print(f"  {escape(', '.join(who))}")
     for name, fact in health.facts.items():
         console.print(Padding(f"{escape(name)}: {escape(str(fact))}", (0, 0, 0, 2)))

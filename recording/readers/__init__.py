@@ -45,7 +45,8 @@ class Format:
     extra that brings its library, "" where numpy and scipy do; rank: formats are asked in rising
     order, those found by content before those found by name alone; one_file: whether everything is
     in one file, so that a service may take it from a stranger; belongs: whether a file of this
-    format is a part of another one beside it, such as the samples beside a header.
+    format is a part of another one beside it, such as the samples beside a header; title: what it
+    is called in a sentence.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Format:
     rank: int = 0
     one_file: bool = False
     belongs: Callable[[Path], bool] | None = None
+    title: str = ""
 
 
 FORMATS: dict[str, Format] = {}

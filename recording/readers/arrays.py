@@ -22,14 +22,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from recording.array_files import NUMBERS, TEXT, StoredArray, array_names, find_array
+from recording.array_files import NUMBERS, TEXT, array_names, find_array
 from recording.clocks import check_clocks
 from recording.contract import Channel, Events, Finding, Modality, Piece, Recording, Series
 from recording.errors import RecordingError
 from recording.readers import Format, Options, register
-from recording.readers.checked_values import Checked, checked_blocks, scaled, stated_unit
+from recording.readers.array_signal import array_signal
+from recording.readers.checked_values import scaled, stated_unit
 from recording.readers.spike_arrays import SPIKE_KEYS, is_position, read_positions, read_spikes
-from recording.signals import MEMORY_BYTES, Derived, Signal
 
 SERIES_KEYS = ("data", "X", "neural")
 RATE_KEYS = ("fs", "rate", "sfreq")
@@ -133,7 +133,9 @@ class _SeriesReader:
         positions = self._positions(channels)
         series = Series(
             scaled(
-                _values(stored, count, time, channels, self.options.layout, names, rate, factor),
+                array_signal(
+                    stored, count, time, channels, self.options.layout, names, rate, factor
+                ),
                 (factor,) * channels,
             ),
             rate,
@@ -157,7 +159,7 @@ class _SeriesReader:
         given = self.options.rate
         if given is None and stated is None:
             raise RecordingError(
-                "its rate in Hz is not in the file: give --option rate=… (in a config: reader.rate)"
+                "its rate in Hz is not in the file: give rate, --option rate=HZ (reader.rate)"
             )
         if given is None or stated is None or given == stated:
             return given or stated or 0.0
@@ -271,83 +273,6 @@ def _sizes(shape: tuple[int, ...], layout: str) -> tuple[int, int, int]:
     return count, time, channels
 
 
-def _values(
-    stored: StoredArray,
-    count: int,
-    time: int,
-    channels: int,
-    layout: str,
-    names: tuple[str, ...],
-    rate: float,
-    factor: float,
-) -> Signal:
-    """The array as (time, channel), trials one behind the other, by slice where that can be."""
-    shape = (count * time, channels)
-    swapped = layout == "channel_time"
-    # Fortran's order of (time, channel) is channel after channel, as is C's of (channel, time).
-    by_channel = swapped != (stored.order == "F")
-    scattered = len(stored.shape) == 3 and stored.order == "F"
-    values: Signal
-    if stored.size > MEMORY_BYTES and (scattered or (stored.offset is None and by_channel)):
-        raise RecordingError(
-            f"{stored.size} bytes in an order that cannot be read in parts; save it uncompressed "
-            "and in C order: np.savez(path, data=np.ascontiguousarray(data))",
-            stream="neural",
-        )
-    if stored.offset is None and stored.size > MEMORY_BYTES:
-        values = Derived(shape, lambda: iter(()), stored.dtype)
-    elif stored.offset is None or scattered:
-        whole = stored.read()
-        values = (whole.swapaxes(-1, -2) if swapped else whole).reshape(shape)
-    elif len(stored.shape) == 3 and swapped:
-        values = TrialsByChannel(stored.signal((count * time * channels,)), count, time, channels)
-    else:
-        values = stored.signal(shape, "F" if by_channel else "C")
-    if stored.dtype.kind in "iu" and not isinstance(values, Derived):
-        return values
-    checked = Checked(
-        values, names, lambda sample: sample / rate, file=stored.path.name, factor=factor
-    )
-    if not isinstance(values, Derived):
-        return checked
-
-    def produce() -> Any:
-        rows = (block.reshape(-1, channels) for block in stored.stream())
-        return checked_blocks(checked, rows)
-
-    return Derived(shape, produce, stored.dtype)
-
-
-class TrialsByChannel:
-    """Trials (trial, channel, time) of a flat signal as one signal (time, channel)."""
-
-    def __init__(self, flat: Signal, trials: int, length: int, channels: int) -> None:
-        self.flat, self.length = flat, length
-        self.shape, self.dtype = (trials * length, channels), flat.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, step = rows.indices(len(self))
-        if step != 1:
-            raise IndexError("a slice of a file takes no step")
-        channels, length = self.shape[1], self.length
-        parts = [np.empty((0, channels), self.dtype)]
-        while start < stop:
-            trial, first = divmod(start, length)
-            last = min(length, first + stop - start)
-            if (first, last) == (0, length):
-                size = channels * length
-                part = self.flat[trial * size : (trial + 1) * size].reshape(channels, length)
-            else:
-                begins = (np.arange(channels) + trial * channels) * length
-                part = np.stack([self.flat[at + first : at + last] for at in begins.tolist()])
-            parts.append(part.T)
-            start += last - first
-        return np.concatenate(parts)
-
-
 def _text(item: Any) -> str:
     return item.decode("latin-1") if isinstance(item, bytes) else str(item)
 
@@ -363,5 +288,25 @@ def _is_npz(path: Path, head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04") and head[30 : 30 + length].endswith(b".npy")
 
 
-register(Format("npy", (".npy",), _is_npy, open_npy, options=ArrayOptions, one_file=True))
-register(Format("npz", (".npz",), _is_npz, open_npz, options=ArrayOptions, one_file=True))
+register(
+    Format(
+        "npy",
+        (".npy",),
+        _is_npy,
+        open_npy,
+        title="NumPy array",
+        options=ArrayOptions,
+        one_file=True,
+    )
+)
+register(
+    Format(
+        "npz",
+        (".npz",),
+        _is_npz,
+        open_npz,
+        title="NumPy arrays",
+        options=ArrayOptions,
+        one_file=True,
+    )
+)

@@ -323,6 +323,7 @@ register(
         _matches,
         open_binary,
         extra="recordings",
+        title="raw binary",
         options=BinaryOptions,
         rank=90,
     )

@@ -303,6 +303,7 @@ register(
         (".vhdr", ".eeg", ".vmrk"),
         _matches,
         open_brainvision,
+        title="BrainVision",
         options=EegOptions,
         belongs=beside(".eeg", ".vmrk", ".dat", main=".vhdr"),
     )

@@ -295,6 +295,7 @@ for _name, _magic in (("edf", EDF_MAGIC), ("bdf", BDF_MAGIC)):
             (f".{_name}",),
             _matches(_magic, f".{_name}"),
             open_edf,
+            title=_name.upper(),
             options=EdfOptions,
             one_file=True,
         )

@@ -286,6 +286,7 @@ register(
         _matches,
         open_eeglab,
         extra="hdf5",
+        title="EEGLAB",
         options=EeglabOptions,
         # In front of MATLAB's own reader, which would open the same file.
         rank=-1,

@@ -325,6 +325,7 @@ register(
         _matches,
         open_fif,
         extra="fif",
+        title="FIF",
         options=EegOptions,
         one_file=True,
         belongs=bids.is_later_part,

@@ -225,6 +225,7 @@ def _one(values: list[str], what: str) -> str:
 register(
     Format(
         name="folder",
+        title="folder of files",
         suffixes=("a folder of them",),
         matches=matches,
         open=read,

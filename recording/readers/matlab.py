@@ -237,6 +237,7 @@ def _named(series: Series, options: MatlabOptions, path: Path, findings: list[Fi
 register(
     Format(
         name="matlab",
+        title="MATLAB",
         suffixes=(".mat",),
         matches=matches,
         open=read,

@@ -330,6 +330,7 @@ def _free(where: str, taken: Any) -> str:
 register(
     Format(
         name="nwb",
+        title="NWB",
         suffixes=(".nwb",),
         matches=matches,
         open=read,

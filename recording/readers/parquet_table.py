@@ -157,6 +157,7 @@ register(
         _matches,
         open_parquet,
         extra="parquet",
+        title="Parquet",
         options=TableOptions,
         one_file=True,
     )

@@ -235,7 +235,7 @@ def _clock(
     if times is None:
         if options.rate is None:
             raise RecordingError(
-                "has no column of time, nor a rate: give --option rate=… (in a config: reader.rate)"
+                "has no column of time, nor a rate: give rate, --option rate=HZ (reader.rate)"
             )
         return options.rate, (Piece(0.0, 0, rows),), ()
     found = clock(times, stream="neural")
@@ -349,6 +349,7 @@ register(
         (".csv", ".tsv"),
         _is_text_table,
         open_csv,
+        title="text table",
         options=TextOptions,
         rank=50,
         one_file=True,

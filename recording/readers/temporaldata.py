@@ -360,6 +360,7 @@ def _type(name: str) -> str | None:
 register(
     Format(
         name="temporaldata",
+        title="temporaldata HDF5",
         suffixes=SUFFIXES,
         matches=matches,
         open=read,

@@ -176,7 +176,7 @@ def _rate(header: _Header, options: TrialTextOptions) -> tuple[float, tuple[Find
                 ),
             )
     raise RecordingError(
-        "its rate in Hz is not in the file: give --option rate=… (in a config: reader.rate)"
+        "its rate in Hz is not in the file: give rate, --option rate=HZ (reader.rate)"
     )
 
 
@@ -301,6 +301,7 @@ register(
         (".ts",),
         _matches,
         open_trial_text,
+        title="UEA .ts text",
         options=TrialTextOptions,
         one_file=True,
     )

@@ -190,6 +190,7 @@ def _scale(text: str) -> float:
 register(
     Format(
         name="trodes",
+        title="Trodes position track",
         suffixes=(".videoPositionTracking",),
         matches=matches,
         open=read,

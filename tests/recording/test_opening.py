@@ -37,6 +37,7 @@ def test_formats_are_asked_in_order_of_rank_and_have_names_and_extras_of_the_pro
         register(Format("csv", (".csv",), lambda *_: True, lambda *_: None))
     for name, found in FORMATS.items():
         assert name == found.name
+        assert found.title
         assert found.extra in ("", "fif", "hdf5", "parquet", "recordings")
         assert {"subject", "session", "site"} <= set(found.options.model_fields)
         for key, value in found.options.model_fields.items():

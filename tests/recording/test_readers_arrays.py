@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recording import RecordingError, open_recording
 from recording.contract import Events, Samples
-from recording.readers import arrays
+from recording.readers import array_signal
 from recording.signals import FileArray, blocks, is_derived, settle
 
 pytestmark = pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional")
@@ -72,7 +72,7 @@ def test_stored_arrays_stay_in_the_file(tmp_path):
     assert isinstance(open_recording(path, {"rate": 10}).neural.values, FileArray)
     path = save(tmp_path / "x", "npz", values((3, 2, 50), "<i2"))
     trials = open_recording(path, {"rate": 10, "layout": "channel_time"}).neural.values
-    assert isinstance(trials, arrays.TrialsByChannel)
+    assert isinstance(trials, array_signal.TrialsByChannel)
     with pytest.raises(IndexError, match="no step"):
         trials[::2]
 
@@ -80,7 +80,7 @@ def test_stored_arrays_stay_in_the_file(tmp_path):
 def test_a_large_compressed_array_is_run_through_block_by_block(tmp_path, monkeypatch):
     array = values((400, 3))
     path = save(tmp_path / "x", "packed", array)
-    monkeypatch.setattr(arrays, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(array_signal, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("recording.array_files.BLOCK_BYTES", 700)
     signal = open_recording(path, {"rate": 10}).neural.values
     assert is_derived(signal)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preparation_cases import events, in_blocks, neural, noise, of, read, run, series
 
-from recording.contract import Channel, Piece, Samples
+from recording.contract import Channel, Events, Piece, Recording, Samples, Series
 from recording.errors import RecordingError
+from recording.preparation import parse_steps, prepare
 from recording.preparation.piece_parts import take_rows
 
 
@@ -148,3 +149,17 @@ def test_crops_at_samples_are_exact(rate):
 def test_rows_of_a_whole_signal_are_the_signal():
     values = noise(30)
     assert take_rows(values, [(0, 30)]) is values
+
+
+def test_crop_on_a_clock_since_1970_and_at_the_borders_of_trials() -> None:
+    begin = 1.7e9 + 0.123
+    lone = Series(np.zeros((5000, 1)), 1000.0, (Channel("a"),), (Piece(begin, 0, 5000),))
+    times = begin + np.array([0.1, 1.0, 2.0])
+    trials = Events(times, np.zeros(3, int), ("t",), np.full(3, 1.0))
+    recording = Recording("f", "test", "s", {"neural": lone}, trials=trials)
+    (crop,) = parse_steps([{"step": "crop", "start": begin + 1.0, "stop": begin + 3.0}])
+    cropped = prepare(recording, [crop])
+    assert len(cropped.neural.values) == 2000
+    assert cropped.trials is not None
+    assert cropped.trials.times.tolist() == times[1:].tolist()
+    assert "1 of 3 trials reach out" in cropped.findings[-1].text

@@ -14,6 +14,7 @@ import scipy.io
 
 from recording.contract import Recording, Series
 from recording.opening import find_format, open_recording
+from recording.readers import bids, edf, edf_records
 from recording.signals import blocks
 
 
@@ -95,6 +96,35 @@ def test_edf_large_records_are_read_channel_by_channel(
     neural = open_recording(tmp_path / "a.edf").neural
     apart = np.concatenate([neural.values[at : at + 37] for at in range(0, 1000, 37)])
     assert apart.tobytes() == together.tobytes()
+
+
+def test_few_edf_channels_of_many_are_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = eeg_files.write_edf(tmp_path / "a.edf")
+    header = edf.read_header(tmp_path / "a.edf")
+    first, samples = header.signals[1].first, header.signals[1].samples
+    wide = edf_records.Records(tmp_path / "a.edf", header, [first], samples)
+    monkeypatch.setattr(edf_records, "NARROW", 1)
+    monkeypatch.setattr(edf_records, "NARROW_BYTES", 0)
+    narrow = edf_records.Records(tmp_path / "a.edf", header, [first], samples)
+    assert (wide.narrow, narrow.narrow) == (False, True)
+    assert len(narrow) == len(expected)
+    for start, stop in ((0, 1000), (95, 105), (250, 731), (10, 10)):
+        np.testing.assert_array_equal(narrow[start:stop], wide[start:stop])
+
+
+def test_the_later_parts_of_a_split_fif_are_no_recordings_of_their_own(tmp_path: Path) -> None:
+    for name in (
+        "x.fif",
+        "x-1.fif",
+        "run-2.fif",
+        "sub-1_split-01_meg.fif",
+        "sub-1_split-02_meg.fif",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    later = [one.name for one in sorted(tmp_path.iterdir()) if bids.is_later_part(one)]
+    assert later == ["sub-1_split-02_meg.fif", "x-1.fif"]
 
 
 def test_edf_with_gaps_becomes_pieces(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,7 @@ def open_recording(
     try:
         settings = found.options.model_validate(dict(options or {}))
     except ValidationError as error:
-        details = error.errors()[0]
-        key = ".".join(map(str, details["loc"]))
-        valid = ", ".join(found.options.model_fields) or "none"
-        raise RecordingError(
-            f"option {key!r} of format {found.name}: {details['msg']}; options: {valid}",
-            file=path.name,
-        ) from None
+        raise RecordingError(_refused(error, found), file=path.name) from None
     try:
         return found.open(path, settings)
     except RecordingError as error:
@@ -68,7 +63,26 @@ def find_format(path: Path) -> Format:
         if candidate.matches(path, head):
             return candidate
     known = "; ".join(f"{f.name} ({', '.join(f.suffixes)})" for f in FORMATS.values())
+    named = [f.name for f in FORMATS.values() if path.suffix.lower() in f.suffixes]
+    if named:
+        raise RecordingError(
+            f"no known format: it is called {path.suffix} but does not begin as {named[0]} does; "
+            f"it is damaged or something else; known: {known}",
+            file=path.name,
+        )
     raise RecordingError(f"no known format; known: {known}", file=path.name)
+
+
+def _refused(error: ValidationError, found: Format) -> str:
+    """What is wrong with an option, and which there are."""
+    details = error.errors()[0]
+    key = ".".join(map(str, details["loc"]))
+    names = list(found.options.model_fields)
+    problem = details["msg"]
+    if details["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, names, n=1)
+        problem = f"there is none{f' (did you mean {close[0]!r}?)' if close else ''}"
+    return f"option {key!r} of format {found.name}: {problem}; options: {', '.join(names)}"
 
 
 def named_format(name: str) -> Format:

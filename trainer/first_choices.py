@@ -5,14 +5,25 @@ Plain rules over what the file holds; `trainer.first_config` writes them down as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from recording.contract import NEURAL_TYPES, Events, Finding, Recording, Samples, Series
 from recording.errors import RecordingError
+from recording.preparation import parse_steps, prepare
+from recording.stream_health import listed, patterns
+from trainer.first_behavior import (
+    STATES,
+    active_stretch,
+    changing,
+    lively_shares,
+    state_shares,
+    states_of,
+    with_behavior,
+)
+from trainer.first_remedies import Choices, in_order, remedies
 
 FORECAST_RATE = 250.0  # Hz; above it, ten steps are less than 40 ms
 CLASSIFY_RATE = 128.0
@@ -20,45 +31,7 @@ DECODE_RATE = 10.0
 BIN = 0.25  # seconds per bin of spikes
 WINDOWS = 4000  # train windows that are plenty for a first run
 EPOCH = 0.8  # seconds after a marker
-SHARES = (
-    (0.6, 0.15, 0.25),
-    (0.6, 0.2, 0.2),
-    (0.5, 0.2, 0.3),
-    (0.5, 0.25, 0.25),
-    (0.4, 0.3, 0.3),
-    (0.4, 0.2, 0.4),
-    (0.6, 0.1, 0.3),
-)
-STATES = 12  # at most so many values make a behaviour channel a state
-
-
-@dataclass(frozen=True)
-class Line:
-    """One step of a preparation and why it is there."""
-
-    step: Mapping[str, Any]
-    reason: str
-
-
-@dataclass
-class Choices:
-    """What goes into the config; `notes` are reasons by key."""
-
-    task: str
-    lines: list[Line] = field(default_factory=list)
-    window: int | None = 20
-    observed: int | None = None
-    cut: str | None = None
-    classes: tuple[str, ...] | None = None
-    target: tuple[str, ...] | None = None
-    stride: dict[str, int] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
-    model: str = "linear"
-    notes: dict[str, str] = field(default_factory=dict)
-
-
-# Findings whose remedy comes before everything else, in this order.
-EARLY = ("joined", "unit", "scale", "missing", "noisy", "flat", "artefact")
+SHORTEST = 0.1  # seconds between markers below which epochs may overlap
 
 
 def choose(
@@ -70,27 +43,19 @@ def choose(
     events: tuple[str, ...] | None = None,
 ) -> Choices:
     """Choices for a task; raises RecordingError where the recording does not allow it."""
-    first = recordings[0]
-    chosen = Choices(task)
-    remedies(chosen, findings)
+    chosen = Choices(task, remedies(findings, task))
+    if task == "forecast" and (target or events):
+        raise RecordingError("--target and --events are for classify and decode, not for forecast")
+    if task == "decode" and events:
+        raise RecordingError("--events is for classify; name behaviour channels with --target")
+    first = with_behavior(chosen, recordings[0], target)
     {"forecast": _forecast, "classify": _classify, "decode": _decode}[task](
         chosen, first, target, events
     )
+    chosen.lines = in_order(chosen.lines)
     if len(recordings) > 1:
         _sessions(chosen, recordings)
     return chosen
-
-
-def remedies(chosen: Choices, findings: Sequence[Finding]) -> None:
-    """The findings' own steps, in an order that makes sense, each once."""
-    order = {kind: place for place, kind in enumerate(EARLY)}
-    ordered = sorted(findings, key=lambda finding: order.get(finding.kind, len(order)))
-    for finding in ordered:
-        for step in finding.steps:
-            if step.get("step") == "mask":
-                continue  # behind the step that makes the behaviour
-            if all(dict(line.step) != dict(step) for line in chosen.lines):
-                chosen.lines.append(Line(step, finding.text))
 
 
 def _forecast(chosen: Choices, recording: Recording, target: object, events: object) -> None:
@@ -153,28 +118,43 @@ def _epochs(
     if markers is None or not len(markers):
         raise RecordingError("has no markers; --events needs some", file=source)
     counts = {name: count for name, count in markers.counts.items() if count}
+    asked = events is not None
     if events is None:
         common = sorted(counts, key=lambda name: (-counts[name], name))
-        events = tuple(sorted(name for name in common[:2]))
-    missing = [name for name in events if name not in counts]
-    if missing or len(events) < 2:
-        have = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        what = f"no marker {missing[0]!r}" if missing else "one kind of marker is no choice"
-        raise RecordingError(f"{what}; there are: {have}; name two with --events", file=source)
-    kinds = np.isin(markers.kinds, [markers.names.index(name) for name in events])
-    gaps = np.diff(np.unique(markers.times[kinds]))
-    stop = float(min(EPOCH, np.round(gaps.min(), 3))) if len(gaps) and gaps.min() > 0.1 else EPOCH
-    chosen.lines.append(
-        Line(
-            {"step": "epochs", "events": list(events), "start": 0.0, "stop": stop},
-            f"a trial is {stop:g} s from its marker; the marker is its class",
+        events = tuple(sorted(common[:2]))
+    events = tuple(dict.fromkeys(events))
+    have = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:20])
+    if missing := [name for name in events if name not in counts]:
+        raise RecordingError(
+            f"no marker {missing[0]!r}; there are: {have}; name two or more with --events A,B",
+            file=source,
         )
-    )
+    if len(events) < 2:
+        raise RecordingError(
+            f"markers of one kind, {events[0]}, are no classes; there are: {have}. Name two or "
+            "more with --events A,B, or a channel of states with --target",
+            file=source,
+        )
+    kinds = np.isin(markers.kinds, [markers.names.index(name) for name in events])
+    gaps = np.diff(np.sort(markers.times[kinds]))
+    apart = len(gaps) > 0 and float(gaps.min()) >= SHORTEST
+    # Rounded down: an epoch that ends past the next marker would overlap it.
+    stop = min(EPOCH, float(np.floor(1000 * gaps.min()) / 1000)) if apart else EPOCH
+    step = {"step": "epochs", "events": patterns(events), "start": 0.0, "stop": stop}
+    why = f"a trial is {stop:g} s from its marker, whose name is its class"
+    if stop < EPOCH:
+        why += f"; the next marker may come {stop:g} s later"
+    if not asked and len(counts) > 2:
+        why += f"; the two most frequent of: {have}; --events names others"
+    chosen.add(step, why)
     chosen.cut, chosen.window, chosen.classes = "trial", round(stop * rate), events
     chosen.notes["window"] = f"{stop:g} s"
     chosen.notes["classes"] = ", ".join(f"{name}: {counts[name]}" for name in events)
     chosen.split = {"by": "trial", "train": 0.7, "validation": 0.15, "test": 0.15}
     chosen.notes["split"] = "whole trials in the order of recording, never shuffled samples"
+    if not apart:
+        chosen.split = {"by": "fold", "unit": "trial", "folds": 5, "fold": 4}
+        chosen.notes["split"] = "trials that overlap stay in one part; fold 4 of 5 is the test part"
 
 
 def _states(
@@ -184,23 +164,16 @@ def _states(
     length: int,
     target: tuple[str, ...] | None,
 ) -> None:
-    behavior = recording.modalities.get("behavior")
-    found = _state_channel(behavior, target)
-    if found is None:
-        have = ", ".join(recording.modalities)
-        raise RecordingError(
-            "holds nothing to classify: no trials, no markers, no behaviour channel with few "
-            f"values; there is {have}. Name a channel with --target, markers with --events",
-            file=recording.source,
-        )
-    channel, values = found
-    names = {f"{value:g}": f"{channel} {value:g}" for value in values}
+    counted = states_of(recording.modalities.get("behavior"), target)
+    states = {name: values for name, values in counted.items() if values and len(values) > 1}
+    if not states:
+        raise RecordingError(_no_classes(recording, counted, target), file=recording.source)
+    channel, counts = next(iter(states.items()))
+    names = {f"{value:g}": f"{channel} {value:g}" for value in sorted(counts)}
     seconds = 1.0
-    chosen.lines.append(
-        Line(
-            {"step": "states", "channel": channel, "classes": names, "minimum": seconds},
-            f"a stretch in which {channel} stays the same is a trial",
-        )
+    chosen.add(
+        {"step": "states", "channel": channel, "classes": names, "minimum": seconds},
+        f"a stretch in which {channel} stays the same is a trial",
     )
     chosen.cut, chosen.window = "sliding", round(seconds * rate)
     chosen.classes = tuple(names.values())
@@ -208,9 +181,41 @@ def _states(
     chosen.stride = {"train": step, "validation": step, "test": round(seconds * rate)}
     chosen.notes["window"] = f"{seconds:g} s inside one stretch"
     chosen.notes["stride"] = "train windows overlap by three quarters, test windows not at all"
-    chosen.notes["classes"] = "the channel's values"
-    chosen.split = {"by": "time", "train": 0.6, "validation": 0.2, "test": 0.2}
-    chosen.notes["split"] = "blocks of time: neighbours of a test window are not trained on"
+    total = sum(counts.values())
+    shares = (f"{100 * counts[value] / total:.0f} % {value:g}" for value in sorted(counts))
+    chosen.notes["classes"] = f"the values of {channel}: {', '.join(shares)}"
+    if len(states) > 1:
+        others = listed([name for name in states if name != channel])
+        chosen.notes["classes"] += f"; --target names another channel of states: {others}"
+    trials = prepare(recording, parse_steps([chosen.lines[-1].step])).trials
+    assert trials is not None
+    train, validation, test = state_shares(trials)
+    chosen.split = {"by": "trial", "train": train, "validation": validation, "test": test}
+    chosen.notes["split"] = (
+        f"shares of {len(trials)} whole stretches in order, such that each part has every class"
+    )
+
+
+def _no_classes(
+    recording: Recording,
+    counted: dict[str, dict[float, int] | None],
+    target: tuple[str, ...] | None,
+) -> str:
+    """Why there is nothing to classify, and what to say."""
+    if target:
+        values = counted.get(target[0])
+        what = f"more than {STATES} values" if values is None else "one value"
+        return (
+            f"{target[0]} has {what}; a channel of states has 2 to {STATES}: name another with "
+            "--target, or decode it: --task decode"
+        )
+    neural = recording.modalities.get("neural")
+    names = listed(neural.names, 20) if isinstance(neural, Series) else "none"
+    return (
+        "nothing to classify: no trials, no markers of two kinds, no behaviour channel with 2 to "
+        f"{STATES} values. If a channel holds the state, name it with --target NAME; channels: "
+        f"{names}"
+    )
 
 
 def _decode(
@@ -221,38 +226,29 @@ def _decode(
 ) -> None:
     behavior = recording.modalities.get("behavior")
     if not isinstance(behavior, (Series, Samples)):
-        have = ", ".join(recording.modalities)
+        neural = recording.modalities.get("neural")
+        names = listed(neural.names, 20) if isinstance(neural, Series) else "none"
         raise RecordingError(
-            f"holds no behaviour to decode; there is {have}. Say which channels are behaviour: "
-            "--option behavior=NAME,… where the format takes it",
-            file=recording.source,
-        )
-    unknown = [name for name in target or () if name not in behavior.names]
-    if unknown:
-        raise RecordingError(
-            f"no behaviour channel {unknown[0]!r}; there are: {', '.join(behavior.names)}",
+            "no behaviour to decode. If a channel holds it, name it with --target NAME,…; "
+            f"channels: {names}",
             file=recording.source,
         )
     chosen.target = target or behavior.names
     chosen.notes["target"] = "every behaviour channel" if target is None else "as asked for"
-    times, values = _behavior_values(behavior, chosen.target)
+    times, values = changing(behavior, chosen.target)
     active = active_stretch(times, values)
     if active is not None:
-        chosen.lines.append(
-            Line(
-                {"step": "crop", "start": active[0], "stop": active[1]},
-                "behaviour hardly changes outside: 99 % of its movement lies in this stretch",
-            )
+        chosen.add(
+            {"step": "crop", "start": active[0], "stop": active[1]},
+            "behaviour hardly changes outside: 99 % of its movement lies in this stretch",
         )
         inside = (times >= active[0]) & (times <= active[1])
         times, values = times[inside], values[inside]
     rate = _decode_features(chosen, recording)
     gap = 2.0 / rate
-    chosen.lines.append(
-        Line(
-            {"step": "align", "method": "linear", "gap": round(gap, 6)},
-            f"behaviour at the times of neural samples, missing where none is within {gap:g} s",
-        )
+    chosen.add(
+        {"step": "align", "method": "linear", "gap": round(gap, 6)},
+        f"behaviour at the times of neural samples, missing where none is within {gap:g} s",
     )
     chosen.window = 5
     chosen.notes["window"] = f"{5 / rate:g} s up to the moment that is decoded"
@@ -267,90 +263,23 @@ def _decode(
     chosen.notes["model"] = "ridge over the window, its penalty chosen on the validation part"
 
 
-def _behavior_values(
-    behavior: Series | Samples, names: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times and values (time, variable) of some channels, every k-th of very long ones."""
-    columns = [behavior.names.index(name) for name in names]
-    if isinstance(behavior, Samples):
-        return behavior.times, np.asarray(behavior.values[:, columns], np.float64)
-    step = max(1, len(behavior.values) // 200_000)
-    rows = range(0, len(behavior.values), step)
-    read = [np.asarray(behavior.values[row : row + 1], np.float64).reshape(1, -1) for row in rows]
-    return behavior.times()[::step], np.concatenate(read)[:, columns]
-
-
-def active_stretch(times: np.ndarray, values: np.ndarray) -> tuple[float, float] | None:
-    """Seconds in which 99 % of the movement lies, None where that is nearly everything.
-
-    values (time, variable); movement is the way that the variables go, in standard deviations.
-    """
-    spread = np.nanstd(values, axis=0)
-    spread[~(spread > 0)] = 1.0
-    steps = np.abs(np.diff(values, axis=0)) / spread
-    way = np.cumsum(np.nan_to_num(steps.sum(axis=1)))
-    if not len(way) or way[-1] <= 0:
-        return None
-    first, last = np.searchsorted(way, [0.005 * way[-1], 0.995 * way[-1]])
-    start, stop = float(np.floor(times[first])), float(np.ceil(times[last + 1]))
-    if stop - start > 0.8 * (times[-1] - times[0]):
-        return None
-    return max(start, float(times[0])), min(stop, float(times[-1]))
-
-
-def lively_shares(times: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
-    """Shares of train, validation and test such that behaviour changes in train and test.
-
-    The first of some candidates in which both have two fifths of the whole spread or more, or else
-    that with the most.
-    """
-    spread = np.nanstd(values, axis=0)
-    spread[~(spread > 0)] = 1.0
-    place = (times - times[0]) / max(times[-1] - times[0], 1e-9)
-
-    def least(shares: tuple[float, float, float]) -> float:
-        # What happens in the last tenth of a part may fall into the gap behind it.
-        ends = np.cumsum(shares)
-        firsts = ends - shares
-        parts = [
-            (place >= first) & (place < last - 0.1 * share)
-            for first, last, share in zip(firsts, ends, shares, strict=True)
-        ][::2]
-        kept = [values[part] for part in parts]
-        if any(len(part) < 2 for part in kept):
-            return 0.0
-        return min(float((np.nanstd(part, axis=0) / spread).mean()) for part in kept)
-
-    found = [(least(shares), shares) for shares in SHARES]
-    for least_spread, shares in found:
-        if least_spread >= 0.4:
-            return shares
-    return max(found)[1]
-
-
 def _decode_features(chosen: Choices, recording: Recording) -> float:
     """Steps from neural signals to slow features; the rate that they end at."""
     if "neural" not in recording.modalities and "spikes" in recording.modalities:
-        chosen.lines.append(
-            Line({"step": "bin", "width": BIN}, f"spike counts of every unit per {BIN:g} s")
-        )
+        chosen.add({"step": "bin", "width": BIN}, f"spike counts of every unit per {BIN:g} s")
         return 1 / BIN
     series = recording.neural
     _only_neural(chosen, series)
     if series.rate < 100:
         return series.rate
     edges = [edge for edge in (4, 8, 12, 20, 35, 60, 90, 200) if edge < 0.45 * series.rate]
-    chosen.lines.append(
-        Line(
-            {"step": "bands", "edges": edges, "smoothing": 0.5, "potential": False},
-            "log power of causal bands over the trailing 0.5 s: what movement changes",
-        )
+    chosen.add(
+        {"step": "bands", "edges": edges, "smoothing": 0.5, "potential": False},
+        "log power of causal bands over the trailing 0.5 s: what movement changes",
     )
-    chosen.lines.append(
-        Line(
-            {"step": "resample", "rate": DECODE_RATE, "phase": "causal"},
-            f"power changes slowly: {DECODE_RATE:g} values a second are enough",
-        )
+    chosen.add(
+        {"step": "resample", "rate": DECODE_RATE, "phase": "causal"},
+        f"power changes slowly: {DECODE_RATE:g} values a second are enough",
     )
     return DECODE_RATE
 
@@ -358,9 +287,7 @@ def _decode_features(chosen: Choices, recording: Recording) -> float:
 def _neural(chosen: Choices, recording: Recording, ceiling: float) -> tuple[float, int, int]:
     """Steps until there is a series of a sensible rate; its rate, pieces and samples."""
     if "neural" not in recording.modalities and "spikes" in recording.modalities:
-        chosen.lines.append(
-            Line({"step": "bin", "width": BIN / 5}, f"spike counts per {BIN / 5:g} s")
-        )
+        chosen.add({"step": "bin", "width": BIN / 5}, f"spike counts per {BIN / 5:g} s")
         spikes = recording.modalities["spikes"]
         assert isinstance(spikes, Events)
         first, last = spikes.span or (float(spikes.times[0]), float(spikes.times[-1]))
@@ -372,11 +299,9 @@ def _neural(chosen: Choices, recording: Recording, ceiling: float) -> tuple[floa
         return series.rate, pieces, len(series.values)
     factor = int(np.ceil(series.rate / ceiling - 1e-9))
     rate = series.rate / factor
-    chosen.lines.append(
-        Line(
-            {"step": "resample", "rate": rate, "phase": "causal"},
-            f"from {series.rate:g} Hz, with anti-aliasing that looks at the past alone",
-        )
+    chosen.add(
+        {"step": "resample", "rate": rate, "phase": "causal"},
+        f"from {series.rate:g} Hz, with anti-aliasing that looks at the past alone",
     )
     return rate, pieces, len(series.values) // factor
 
@@ -386,7 +311,7 @@ def _only_neural(chosen: Choices, series: Series) -> None:
     neural = [kind for kind in types if kind in NEURAL_TYPES]
     if neural and len(neural) < len(types):
         others = ", ".join(kind for kind in types if kind not in neural)
-        chosen.lines.append(Line({"step": "select", "types": neural}, f"leaves out {others}"))
+        chosen.add({"step": "select", "types": neural}, f"leaves out {others}")
 
 
 def _pieces(chosen: Choices, series: Series) -> int:
@@ -402,22 +327,6 @@ def _split_by_time(chosen: Choices, recording: Recording, pieces: int) -> dict[s
         return {"by": "segment", "train": 0.7, "validation": 0.15, "test": 0.15}
     chosen.notes["split"] = "blocks of time with a gap of one window between them"
     return {"by": "time", "train": 0.7, "validation": 0.15, "test": 0.15}
-
-
-def _state_channel(
-    behavior: object, target: tuple[str, ...] | None
-) -> tuple[str, list[float]] | None:
-    if not isinstance(behavior, (Series, Samples)):
-        return None
-    values = np.asarray(behavior.values[0 : len(behavior.values)], np.float64)
-    for index, name in enumerate(behavior.names):
-        if target and name not in target:
-            continue
-        own = values[:, index]
-        found = np.unique(own[np.isfinite(own)])
-        if 2 <= len(found) <= STATES:
-            return name, [float(value) for value in found]
-    return None
 
 
 def _sessions(chosen: Choices, recordings: Sequence[Recording]) -> None:

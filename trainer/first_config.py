@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from recording.contract import Recording
 from recording.health import examine
 from recording.opening import open_recording
 from recording.options import parse_options
+from recording.stream_health import listed
 from trainer.config import load_config
 from trainer.data import DataError, load_dataset
 from trainer.data.windows import Dataset
-from trainer.first_choices import Choices, choose
+from trainer.first_choices import choose
+from trainer.first_remedies import Choices
 
 TASKS = ("forecast", "classify", "decode")
 
@@ -34,8 +37,17 @@ def run(argv: list[str]) -> int:
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="one per session")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--output", type=Path, metavar="YAML", help="default: <file>_<task>.yaml")
-    parser.add_argument("--target", metavar="NAME,…", help="behaviour channels to decode")
-    parser.add_argument("--events", metavar="NAME,…", help="markers to tell apart")
+    parser.add_argument(
+        "--target",
+        metavar="NAME,…",
+        help="channels to decode, or the channel of states to classify; also ones that the file "
+        "holds among its signals",
+    )
+    parser.add_argument(
+        "--events",
+        metavar="NAME,…",
+        help="markers to tell apart (classify; default: the two most frequent)",
+    )
     parser.add_argument("--format", help="the files' format (default: found by their content)")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the format"
@@ -60,7 +72,7 @@ def run(argv: list[str]) -> int:
     dataset = check(text, output)
     write_file(output, text.encode())
     print(f"{output}: {summary(dataset)}")
-    print(f"next:\n  axonnx train {output}")
+    print(f"next:\n  {shlex.join(['axonnx', 'train', str(output)])}")
     return 0
 
 
@@ -92,7 +104,7 @@ def document(
     """The YAML text."""
     first = recordings[0]
     lines = [
-        f"# {choices.task} from {', '.join(file.name for file in files)} ({first.format}).",
+        *_comment(f"{choices.task} from {_listed(files)} ({first.format}).", 0),
         "# Written by `axonnx init` from what the file holds; every line may be changed.",
         f"name: {name}",
         "data:",
@@ -142,7 +154,7 @@ def _entry(key: str, value: Any, choices: Choices) -> list[str]:
 def _comment(text: str, indent: int, width: int = 96) -> list[str]:
     """A comment above what it speaks of, broken into lines."""
     lines: list[str] = []
-    for word in text.split():
+    for word in printable(text).split():
         if lines and len(lines[-1]) + 1 + len(word) <= width:
             lines[-1] += f" {word}"
         else:
@@ -159,7 +171,17 @@ def _flow(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value):
         reserved = value.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
         return json.dumps(value) if reserved else value
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+
+
+def printable(text: str) -> str:
+    """A text for a comment: YAML takes no control characters anywhere."""
+    return "".join(c if c.isprintable() or c.isspace() else "?" for c in text)
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return listed([file.name or str(file) for file in files])
 
 
 def _paths(files: Sequence[Path]) -> str:

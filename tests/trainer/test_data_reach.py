@@ -1,4 +1,4 @@
-"""Two-way filters: forecasts refuse them, parts of other tasks are kept as far apart."""
+"""Two-way filters and clocks that go back: what would carry one part into another."""
 
 from __future__ import annotations
 
@@ -100,3 +100,9 @@ def test_borders_that_a_filter_does_not_cross_need_no_gap() -> None:
     check_reach(parts, parse_steps([segment, SLOW]), [one], RATE)
     with pytest.raises(SplitError, match="0 s apart"):
         check_reach(parts, parse_steps([SLOW, segment]), [one], RATE)
+
+
+def test_a_clock_that_goes_back_cannot_tell_parts() -> None:
+    one = recording(pieces=(Piece(0.0, 0, 3000), Piece(10.0, 3000, 6000)))
+    with pytest.raises(SplitError, match=r"'a' .* its clock goes back .* train and "):
+        build_recordings("r", [one], description="", task="forecast")

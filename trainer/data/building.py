@@ -19,7 +19,7 @@ from trainer.data.cutting import Stride, check_alike, common_unit, session_names
 from trainer.data.errors import DataError, SplitError
 from trainer.data.examples import Cuts, Rule, Task
 from trainer.data.fingerprint import array_digest, fingerprint
-from trainer.data.leaks import check_recorded
+from trainer.data.leaks import check_clock, check_recorded
 from trainer.data.prepared import Contents, Prepared, Progress, contents, prepare_all
 from trainer.data.reach import check_forecast, check_reach, seconds_apart
 from trainer.data.splits import Split
@@ -78,6 +78,7 @@ def build_recordings(
             check_alike(prepared.recordings[0], other)
         rule = rule.completed(prepared.recordings)
         parts = examples.parts_of(prepared.recordings, rule)
+        check_clock(prepared.recordings, parts)
         check_reach(parts, preparation, recordings, prepared.recordings[0].neural.rate)
         check_recorded(recordings, prepared.recordings, parts)
         cuts = {

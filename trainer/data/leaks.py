@@ -127,6 +127,18 @@ def check_recorded(
     check_copies(covered, rate=rates.pop() if len(rates) == 1 else None, session_names=names)
 
 
+def check_clock(recordings: Sequence[Recording], parts: Mapping[str, Sequence[Block]]) -> None:
+    """Raise SplitError where a time belongs to samples of two parts: prediction goes by time."""
+    for one in recordings:
+        own = [part for part in parts if any(b.session == one.session for b in parts[part])]
+        if len(own) > 1 and not _rising(one.neural):
+            raise SplitError(
+                f"session {one.session!r} ({one.source}): its clock goes back from one piece to a "
+                f"later one, so that times of {' and '.join(own)} are the same: mend the clock, or "
+                "split by session or subject"
+            )
+
+
 def spans_of(windows: Windows) -> np.ndarray:
     """What windows cover: (span, 3) int64 session, first sample, stop; sorted, apart."""
     order = np.lexsort((windows.starts, windows.sessions))

@@ -200,7 +200,7 @@ def predict_file(
         rows = write(output, blocks())
     lines = [f"{output}: {rows} rows from {len(prepared.windows)} windows", *score.lines()]
     if picture is not None:
-        lines.append(f"{draw(plan, prepared, first[0], picture)}: some of them")
+        lines.append(f"{draw(plan, prepared, first[0], picture)}: a picture of some")
     return lines
 
 

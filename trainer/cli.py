@@ -95,15 +95,19 @@ def _train(argv: list[str]) -> int:
         table.add_row(name, *(f"{score:.5g}" for score in scores))
     console.print(table)
     artifact = output / "artifact"
-    _next(
-        console,
-        ["axonnx", "serve", artifact],
-        ["axonnx", "evaluate", artifact],
-        [
-            *("axonnx", "submission", "build", "configs/submissions/single.yaml"),
-            *("--model", f"main={artifact}"),
-        ],
-    )
+    commands = [["axonnx", "serve", artifact], ["axonnx", "evaluate", artifact]]
+    if isinstance(file := config.data.get("path"), str) and run.dataset.plan is not None:
+        from trainer.data.paths import resolve
+
+        commands.append(["axonnx", "predict", artifact, resolve(file), "--part", "test"])
+    elif run.dataset.plan is None:
+        commands.append(
+            [
+                *("axonnx", "submission", "build", "configs/submissions/single.yaml"),
+                *("--model", f"main={artifact}"),
+            ]
+        )
+    _next(console, *commands)
     return 0
 
 

@@ -247,7 +247,7 @@ def _trace(candidates: Sequence[Candidate], dataset: Dataset) -> dict[str, Any]:
     assert windows.targets is not None
     return {
         "session": dataset.session_names[windows.sessions[order[0]]],
-        "seconds": ((windows.starts[order] + windows.steps - 1) / dataset.rate).tolist(),
+        "seconds": dataset.ends(windows)[order].tolist(),
         "target": [_known(row) for row in windows.targets[order]],
         "answers": answers,
     }

@@ -153,7 +153,7 @@ def _draw_decoded(
     batch = windows.batch(rows)
     return answer_plots.decoded(
         destination,
-        (windows.starts[rows] + windows.steps - 1) / dataset.rate,
+        dataset.ends(windows)[rows],
         batch.targets["behavior"],
         {name: predict(batch.inputs) for name, predict in predictors.items()},
         names=names_of(dataset),

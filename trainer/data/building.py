@@ -10,7 +10,7 @@ import numpy as np
 from artifact.manifest import TensorSpec
 from recording.contract import Recording
 from recording.errors import RecordingError
-from recording.plan import Plan, planned
+from recording.plan import Plan, planned, times_of
 from recording.preparation import Step
 from recording.progress import progress
 from trainer.data import examples
@@ -261,6 +261,15 @@ def _specs(recording: Recording, rule: Rule, prepared: Prepared) -> Specs:
     )
 
 
+def _times(prepared: Prepared, cuts: Cuts) -> np.ndarray:
+    """Second of each window's first sample, on its session's clock: (window,) float64."""
+    times = np.empty(len(cuts), np.float64)
+    for session, recording in enumerate(prepared.recordings):
+        rows = cuts.sessions == session
+        times[rows] = times_of(recording.neural, cuts.starts[rows])
+    return times
+
+
 def _windows(
     prepared: Prepared, cuts: Mapping[str, Cuts], targets: Mapping[str, np.ndarray], rule: Rule
 ) -> dict[str, Windows]:
@@ -283,6 +292,7 @@ def _windows(
             raw=raw,
             raw_inputs=raw_inputs,
             trials=cuts[part].trials,
+            times=_times(prepared, cuts[part]),
         )
         for part in PARTS
     }

@@ -51,7 +51,8 @@ class Windows:
     int64 class numbers, of decode (window, variable) float32; of forecast None, the targets being
     steps of the window. `raw` are the series as an artifact takes them where its graph prepares
     them first, `raw_inputs` their specs; None where they are the same. `trials` (window,) int64 is
-    the trial of each window, -1 for none.
+    the trial of each window, -1 for none; `times` (window,) float64 the second of each first sample
+    on its session's clock, None where sessions begin at 0 and have no gaps.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Windows:
     raw: Mapping[str, tuple[Signal, ...]] | None = None
     raw_inputs: tuple[TensorSpec, ...] = ()
     trials: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.observed <= self.steps:
@@ -246,6 +248,11 @@ class Dataset:
     def parts(self) -> dict[str, Windows]:
         """The three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def ends(self, windows: Windows) -> np.ndarray:
+        """Second of the last sample of each window of a part, on its session's clock."""
+        begins = windows.starts / self.rate if windows.times is None else windows.times
+        return np.asarray(begins + (windows.steps - 1) / self.rate)
 
     def context(self) -> ModelContext:
         """What a model needs to know; statistics come from the train part alone."""

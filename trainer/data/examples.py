@@ -76,8 +76,10 @@ class Rule:
             raise DataError(f"observed: is {observed}; must be 1 to {window - 1}, below window")
         split = self.split
         gap = max(window, int(np.ceil(self.apart * recordings[0].neural.rate - 1e-9)))
-        blocks = isinstance(split, FoldSplit) and split.unit == "block" and gap > window
-        if (isinstance(split, TimeSplit) or blocks) and split.gap is None:
+        timed = isinstance(split, TimeSplit) or (
+            isinstance(split, FoldSplit) and split.unit == "block" and gap > window
+        )
+        if timed and getattr(split, "gap", 0) is None:
             split = split.model_copy(update={"gap": gap})
         return replace(rule, window=window, observed=observed, split=split)
 

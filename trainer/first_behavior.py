@@ -13,6 +13,7 @@ from recording.signals import blocks
 from recording.stream_health import listed, patterns
 from trainer.first_remedies import MOVES, Choices, Line, in_order, moved
 
+LENGTHS = ("px", "mm", "cm", "m")
 SHARES = (
     (0.6, 0.15, 0.25),
     (0.6, 0.2, 0.2),
@@ -113,6 +114,24 @@ def active_stretch(times: np.ndarray, values: np.ndarray) -> tuple[float, float]
     if stop - start > 0.8 * (times[-1] - times[0]):
         return None
     return max(start, float(times[0])), min(stop, float(times[-1]))
+
+
+def walking(
+    behavior: Series | Samples, names: tuple[str, ...], times: np.ndarray, values: np.ndarray
+) -> float | None:
+    """Speed above which an animal walks, where the variables are its position; None otherwise.
+
+    A position is two or three variables in one unit of length. The speed is a tenth of that which
+    is exceeded a twentieth of the time, in a second's way.
+    """
+    units = {c.unit for c in behavior.channels if c.name in names}
+    if not 2 <= len(names) <= 3 or len(units) != 1 or not units & set(LENGTHS):
+        return None
+    step = max(1, round(1.0 / max(float(np.median(np.diff(times))), 1e-6)))
+    way = np.sqrt(np.square(values[step:] - values[:-step]).sum(axis=1))
+    speed = way / (times[step:] - times[:-step])
+    fast = float(np.nanpercentile(speed, 95)) if np.isfinite(speed).any() else 0.0
+    return float(f"{0.1 * fast:.2g}") if fast > 0 else None
 
 
 def lively_shares(times: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:

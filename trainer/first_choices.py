@@ -21,6 +21,7 @@ from trainer.first_behavior import (
     lively_shares,
     state_shares,
     states_of,
+    walking,
     with_behavior,
 )
 from trainer.first_remedies import Choices, in_order, remedies
@@ -250,8 +251,13 @@ def _decode(
         {"step": "align", "method": "linear", "gap": round(gap, 6)},
         f"behaviour at the times of neural samples, missing where none is within {gap:g} s",
     )
-    chosen.window = 5
-    chosen.notes["window"] = f"{5 / rate:g} s up to the moment that is decoded"
+    if (above := walking(behavior, chosen.target, times, values)) is not None:
+        chosen.add(
+            {"step": "moving", "channels": patterns(chosen.target), "above": above},
+            "cells tell where an animal is while it walks: slower moments are left out",
+        )
+    chosen.window = 5 if "neural" in recording.modalities else 9
+    chosen.notes["window"] = f"{chosen.window / rate:g} s up to the moment that is decoded"
     chosen.stride = {"train": 1, "validation": 1, "test": 1}
     chosen.notes["stride"] = "every sample; windows of two parts never overlap"
     train, validation, test = lively_shares(times, values)

@@ -79,7 +79,7 @@ def test_verify_tells_a_damaged_artifact(tmp_path: Path) -> None:
         ([], "usage"),
         (["nonsense"], "no command 'nonsense'"),
         (["inspect"], "usage: axonnx inspect"),
-        (["inspect", "nowhere"], "nowhere: no such artifact"),
+        (["inspect", "nowhere"], "nowhere: no such file or folder"),
         (["verify", "nowhere"], "nowhere: no such artifact"),
         (["verify", "artifact", "--provider", "tpu"], "invalid choice"),
         (["predict", "artifact", "missing.npy", "--output", "y.npy"], "missing.npy"),

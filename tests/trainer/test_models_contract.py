@@ -60,7 +60,10 @@ def exported(name: str, channels: int) -> tuple[torch.nn.Module, onnxruntime.Inf
     return module, onnxruntime.InferenceSession(graph, session_options())
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(
+    "channels",
+    [pytest.param(count, marks=pytest.mark.slow if count > 61 else ()) for count in CHANNELS],
+)
 @pytest.mark.parametrize("name", FORECAST)
 def test_torch_and_onnx_answer_n_20_c_in_float32(name, channels):
     # A graph with an open channel axis is exported once and must take every channel count.

@@ -94,6 +94,7 @@ def test_from_config_to_artifact_and_back(
     assert report["models"][0]["mse"] > 0
 
 
+@pytest.mark.slow
 def test_artifacts_do_not_know_where_they_were_made(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +297,7 @@ def test_the_resume_command_can_be_pasted(
     assert shlex.split(said) == ["axonnx", *words, "--resume"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x[/y]", "x[old]", "x:dog:", "it's here"])
 def test_paths_are_printed_as_they_are(
     name: str, config: Path, capsys: pytest.CaptureFixture[str]

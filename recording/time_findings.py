@@ -15,6 +15,8 @@ from recording.stream_health import MEASURED
 SHOWN = 12
 LEAST_HELD = 0.25  # seconds
 SHORT = 64  # samples of an artefact
+# A join: the step onto it is JUMP times those of BESIDE samples around, in MOST of the channels.
+LOOKED_AT, BESIDE, JUMP, MOST = 200, 8, 1.5, 0.75
 
 
 def series_findings(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
@@ -149,6 +151,8 @@ def _held(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
 def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
     count = len(series.values)
     regular = find_regular(scan.jumps)
+    if regular is not None and not _most_jump(series, regular.starts(count)[1:]):
+        regular = None  # a stimulus, or what it leaves in some channels, comes as regularly
     if regular is not None:
         starts = regular.starts(count)
         lengths = f"{regular.length} samples ({regular.length / series.rate:.4g} s) each"
@@ -156,7 +160,7 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
             lengths = f"the first has {regular.first}, the others {lengths}"
         yield Finding(
             "joined",
-            f"not continuous: {len(starts)} segments were joined; {lengths}. All channels jump at "
+            f"not continuous: {len(starts)} segments were joined; {lengths}. The channels jump at "
             f"samples {regular.first} + {regular.length} k ({regular.score:.0f} standard "
             "deviations above chance)",
             "cut it there: no window and no filter crosses a border",
@@ -179,6 +183,26 @@ def _borders(name: str, series: Series, scan: Scan) -> Iterator[Finding]:
             _times(series, single),
             steps=({"step": "segment", "starts": [0, *single]},),
         )
+
+
+def _most_jump(series: Series, borders: list[int]) -> bool:
+    """Whether most measuring channels jump at these samples: a join leaves none of them out.
+
+    A channel jumps where its median step onto a border is well above its steps around.
+    """
+    measuring = [index for index, one in enumerate(series.channels) if one.type in MEASURED]
+    step = max(1, len(borders) // LOOKED_AT)
+    across, around = [], []
+    for border in borders[::step]:
+        first = max(0, border - BESIDE)
+        values = np.asarray(series.values[first : border + BESIDE], np.float64)
+        values = values.reshape(len(values), len(series.channels), -1)[:, measuring, 0]
+        steps = np.abs(np.diff(values, axis=0))
+        across.append(steps[border - first - 1])
+        around.append(np.delete(steps, border - first - 1, axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.nanmedian(across, axis=0) / np.nanmedian(np.concatenate(around), axis=0)
+    return bool((ratio > JUMP).mean() >= MOST)
 
 
 def _repeats(name: str, series: Series, scan: Scan) -> Iterator[Finding]:

@@ -213,6 +213,14 @@ def test_joined_segments_are_found_to_the_sample(first: int, length: int) -> Non
     assert finding.steps == ({"step": "segment", "first": first, "length": length},)
 
 
+def test_what_comes_regularly_in_some_channels_is_no_join() -> None:
+    values = smooth_noise()
+    for start in range(300, len(values), 400):
+        values[start:, :2] += 400.0
+        values[start + 200 :, :2] -= 400.0
+    assert found(examine(recorded(values)), "joined") == []
+
+
 def test_segments_that_are_pieces_already_are_not_joined_again() -> None:
     long = smooth_noise(60_000)
     parts = [long[1200 * k : 1200 * k + 150] for k in range(40)]

@@ -38,24 +38,20 @@ def axonnx(words: list[str], cwd: Path) -> str:
 @contextmanager
 def service(words: list[str], cwd: Path) -> Iterator[str]:
     """`axonnx serve …` on a free port, ready; its address."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "axonnx.py"), *words, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=cwd,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                yield found.group()
-                break
-        else:
-            pytest.fail(f"{shlex.join(words)} did not start")
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    command = [sys.executable, str(ROOT / "axonnx.py"), *words, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    yield found.group()
+                    break
+            else:
+                pytest.fail(f"{shlex.join(words)} did not start")
+        finally:
+            process.terminate()
 
 
 def words_of(command: str) -> list[str]:

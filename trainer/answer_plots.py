@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainer.plots import COLORS, INK, MUTED, STYLE, label, write
+from recording.style import COLORS, INK, MUTED, STYLE
+from trainer.plots import label, write
 
 PICTURED_VARIABLES = 4
 SCATTERED = 2  # panels beside the traces

@@ -19,13 +19,14 @@ from rich.table import Table
 import artifact
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
+from recording.style import COLORS, INK, STYLE
 from trainer import checkpoint, folder
 from trainer.config import ConfigError, RunConfig, load_config
 from trainer.data import load_dataset
 from trainer.data.windows import PARTS, Dataset
 from trainer.folder import RunFolderError
 from trainer.pipeline import train_and_export
-from trainer.plots import COLORS, INK, STYLE, label, write
+from trainer.plots import label, write
 from trainer.progress import plain_console
 from trainer.registry import DATASETS
 from trainer.training import check_same_run

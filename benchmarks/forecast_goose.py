@@ -46,7 +46,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "patchformer": {"name": "patchformer"},
     "patchformer on linear": {
         "name": "patchformer",
-        "residual": "linear",
+        "base": "linear",
         "patch_len": 10,
         "patch_stride": 10,
         "temporal_blocks": 0,

@@ -82,15 +82,20 @@ def target_scale(windows: Windows, kind: str = "channel") -> np.ndarray:
 
 
 def forward(
-    module: torch.nn.Module, windows: Windows, batch: Batch, device: torch.device
+    module: torch.nn.Module,
+    windows: Windows,
+    batch: Batch,
+    device: torch.device,
+    **arguments: torch.Tensor,
 ) -> torch.Tensor:
     """The module's answer in raw units.
 
-    (batch, time, channel), (batch, class) probabilities, or (batch, variable).
+    (batch, time, channel), (batch, class) probabilities, or (batch, variable). `arguments` are what
+    the module takes besides the inputs while it trains.
     """
     inputs = [torch.from_numpy(batch.inputs[spec.name]).to(device) for spec in windows.inputs]
     to_raw = getattr(module, "to_raw", None)
-    output = module(*inputs)
+    output = module(*inputs, **arguments)
     return cast(torch.Tensor, output if to_raw is None else to_raw(output))
 
 
@@ -100,9 +105,10 @@ def loss(
     batch: Batch,
     objective: Objective,
     scale: torch.Tensor,
+    **arguments: torch.Tensor,
 ) -> torch.Tensor:
     """The objective over one minibatch, a scalar; `scale` (channel,) also names the device."""
-    output = forward(module, windows, batch, scale.device)
+    output = forward(module, windows, batch, scale.device, **arguments)
     if windows.task == "classify":
         choice = torch.from_numpy(batch.targets["choice"]).to(scale.device)
         return objective(output, choice)

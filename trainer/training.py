@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from trainer import checkpoint, folder, scoring
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.config import RunConfig, TrainingConfig, load_config
 from trainer.data import load_dataset
-from trainer.data.windows import Dataset
+from trainer.data.windows import Batch, Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
 from trainer.models import ModelError, build_model
 from trainer.progress import Progress
@@ -56,8 +57,14 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     console: Console | None = None,
+    dataset: Dataset | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
     """Train `config` in the run folder `output` and return the best module.
+
+    `dataset`: in place of the one that the config names, say one fold of it. `on_epoch` is called
+    with every epoch's row of metrics.jsonl once its checkpoint is written; what it raises ends the
+    training.
 
     Writes config.yaml, metrics.jsonl and checkpoint.safetensors, nothing before data and model are
     known to be good; `trainer.pipeline` adds the plots and the artifact. Raises RunFolderError for
@@ -68,14 +75,14 @@ def train(
     device = choose_device(config.training.device)
     folder.check_free(output, resume=resume, overwrite=overwrite)
     with deterministic(config.training.threads):
-        dataset = load_dataset(config.data)
+        dataset = dataset or load_dataset(config.data)
         saved = None
         if resume and (output / folder.CHECKPOINT).exists():
             saved = checkpoint.load(output / folder.CHECKPOINT)
             check_same_run(saved, config, dataset)
         module = build(config, dataset)
         fit_closed_form = getattr(module, "fit_closed_form", None)
-        if saved is None and fit_closed_form is not None:
+        if fit_closed_form is not None:
             console.print("fitting in closed form …", highlight=False)
             fit_closed_form(dataset.train, dataset.validation)
         trainer = Trainer(config, dataset, module, device)
@@ -90,7 +97,7 @@ def train(
             trainer.save(output)
         else:
             write_metrics(trainer.history, output)
-        trainer.run(output, console)
+        trainer.run(output, console, on_epoch)
         return load_run(output, dataset=dataset)
 
 
@@ -216,8 +223,13 @@ class Trainer:
         """Score the module as it is, as epoch 0."""
         self._close_epoch(loss=None)
 
-    def run(self, output: Path, console: Console) -> None:
-        """Train to the end, one checkpoint in `output` per epoch."""
+    def run(
+        self,
+        output: Path,
+        console: Console,
+        on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Train to the end, one checkpoint in `output` per epoch, see `train`."""
         with Progress(
             console,
             total=self.total_steps,
@@ -230,6 +242,8 @@ class Trainer:
                 self._run_epoch(progress)
                 self.save(output)
                 progress.epoch(self.history[-1], self.best_metric)
+                if on_epoch is not None:
+                    on_epoch(self.history[-1])
 
     def save(self, output: Path) -> None:
         """Write the checkpoint, then metrics.jsonl."""
@@ -294,7 +308,14 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad()
         batch = windows.batch(rows)
-        loss = scoring.loss(self.module, windows, batch, self.objective, self.target_scale)
+        loss = scoring.loss(
+            self.module,
+            windows,
+            batch,
+            self.objective,
+            self.target_scale,
+            **self._arguments(batch, rows),
+        )
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -306,6 +327,14 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         return value
+
+    def _arguments(self, batch: Batch, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """What the module gets besides its inputs while it trains."""
+        out_of_fold = getattr(self.module, "out_of_fold", None)
+        if out_of_fold is None:
+            return {}
+        base = out_of_fold(torch.from_numpy(batch.inputs["neural"]), rows)
+        return {} if base is None else {"base": base.to(self.device)}
 
     def _close_epoch(self, loss: float | None) -> None:
         """Score the held-out part, note the epoch in the history, keep the weights if best."""

@@ -53,7 +53,7 @@ def test_the_last_patch_ends_at_the_last_observed_step_and_a_remainder_drops_the
     length, stride
 ):
     context = forecast_context(1)
-    module = build(context, patch_len=length, patch_stride=stride, residual="last")
+    module = build(context, patch_len=length, patch_stride=stride, base="last")
     steps = torch.arange(10.0).reshape(1, 1, 1, 10)
     patches = module._patches(steps)[0, 0]
     assert patches[-1].tolist() == list(range(10 - length, 10))
@@ -61,11 +61,11 @@ def test_the_last_patch_ends_at_the_last_observed_step_and_a_remainder_drops_the
     assert patches[0, 0] == (10 - length) % stride
 
 
-@pytest.mark.parametrize("normalization", ["none", "context"])
-@pytest.mark.parametrize("residual", ["last", "ridge", "linear"])
-def test_only_observed_steps_are_looked_at(residual, normalization):
+@pytest.mark.parametrize("normalization", ["none", "mean", "revin", "robust"])
+@pytest.mark.parametrize("base", ["none", "last", "ar", "linear"])
+def test_only_observed_steps_are_looked_at(base, normalization):
     context = forecast_context(3, features=2)
-    module = build(context, features="all", residual=residual, normalization=normalization)
+    module = build(context, features="all", base=base, normalization=normalization)
     randomize(module)
     x = neural(context, 2)
     changed = x.clone()
@@ -94,16 +94,16 @@ def test_observed_steps_come_back_as_they_are():
 def test_training_starts_at_the_last_value(statistics):
     context = forecast_context(3)
     x = neural(context, 2)
-    answer = forward(build(context, residual="last", statistics=statistics), x)
+    answer = forward(build(context, base="last", statistics=statistics), x)
     assert torch.equal(answer[:, 10:], x[:, 9:10, :, 0].expand(2, 10, 3))
 
 
 def test_training_can_start_at_the_linear_model():
-    """`residual: linear` is, untrained, the model of that name; channels are then fixed."""
+    """`base: linear` is, untrained, the model of that name; channels are then fixed."""
     context = forecast_context(3)
     series = np.cumsum(np.random.default_rng(0).normal(size=(600, 3, 1)), axis=0) * 30.0
     windows = forecast_windows(context, series)
-    module = build(context, residual="linear")
+    module = build(context, base="linear")
     module.fit_closed_form(windows, windows)
     linear = build_model({"name": "linear"}, context)
     linear.fit_closed_form(windows, windows)
@@ -111,7 +111,7 @@ def test_training_can_start_at_the_linear_model():
     torch.testing.assert_close(forward(module, x), forward(linear, x), rtol=1e-6, atol=1e-6)
     assert not torch.equal(forward(module, x)[:, 10:], x[:, 9:10, :, 0].expand(5, 10, 3))
     assert not module.dynamic_channel
-    assert build(context, residual="ridge").dynamic_channel
+    assert build(context, base="ar").dynamic_channel
 
 
 def test_training_starts_at_the_ridge():
@@ -119,7 +119,8 @@ def test_training_starts_at_the_ridge():
     context = forecast_context(3)
     series = np.cumsum(np.random.default_rng(0).normal(size=(600, 3, 1)), axis=0) * 30.0
     windows = forecast_windows(context, series)
-    module = build(context, statistics="channel", ridge_penalty=1e-6)
+    module = build(context, statistics="channel")
+    module.base.penalty = 1e-6
     module.fit_closed_form(windows, windows)
     batch = windows.batch(slice(None))
     mean, std = context.statistics.mean[:, 0], context.statistics.std[:, 0]
@@ -140,7 +141,7 @@ def test_the_network_learns_what_the_floor_leaves():
     values = values * context.statistics.std + context.statistics.mean
     x = torch.from_numpy(values.astype(np.float32))
     y = x[..., 0].clone()
-    module = build(context, residual="last", statistics="channel")
+    module = build(context, base="last", statistics="channel")
     optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
     scale = torch.from_numpy(context.statistics.std[:, 0].astype(np.float32))
     losses = []
@@ -168,7 +169,7 @@ def test_pooled_statistics_are_those_of_all_channels_together():
     module = build(context)
     mean, std = context.statistics.mean[:, 0], context.statistics.std[:, 0]
     second_moment = (std**2 + mean**2).mean()
-    assert float(module.std[0]) == pytest.approx(np.sqrt(second_moment - mean.mean() ** 2))
+    assert float(module.target.scale[0]) == pytest.approx(np.sqrt(second_moment - mean.mean() ** 2))
 
 
 def test_channels_are_mixed_and_have_no_order():
@@ -191,7 +192,7 @@ def test_channels_are_mixed_and_have_no_order():
 
 def test_context_normalisation_ignores_level_and_scale_of_a_window():
     context = forecast_context(3)
-    module = randomize(build(context, normalization="context", residual="last"), scale=0.2)
+    module = randomize(build(context, normalization="revin", base="last"), scale=0.2)
     x = neural(context, 2)
     answer = forward(module, x)
     torch.testing.assert_close(

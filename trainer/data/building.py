@@ -15,7 +15,13 @@ from recording.preparation import Step
 from recording.progress import progress
 from trainer.data import examples
 from trainer.data.blocks import Parts
-from trainer.data.cutting import Stride, check_alike, common_unit, session_names
+from trainer.data.cutting import (
+    Stride,
+    check_alike,
+    common_unit,
+    positions_of,
+    session_names,
+)
 from trainer.data.errors import DataError, SplitError
 from trainer.data.examples import Cuts, Rule, Task
 from trainer.data.fingerprint import array_digest, fingerprint
@@ -118,6 +124,7 @@ def build_recordings(
         plan=plan,
         operations=prepared.operations,
         output_names=tuple(outputs) if task != "forecast" else (),
+        positions=positions_of(first.channels),
     )
 
 

@@ -89,6 +89,7 @@ def cut_forecast(
         session_names=tuple(sessions),
         synthetic=synthetic,
         description=description,
+        positions=positions_of(first.channels),
     )
 
 
@@ -101,9 +102,17 @@ def session(
     unit: str,
     subject: str = "",
     trial: int | None = None,
+    positions: np.ndarray | None = None,
 ) -> Recording:
-    """A session from an array (time, channel[, feature]), in pieces of `trial` samples each."""
-    channels = tuple(Channel(name, "other", unit) for name in channel_names)
+    """A session from an array (time, channel[, feature]), in pieces of `trial` samples each.
+
+    positions: of the electrodes, (channel, 3) in m.
+    """
+    places = [None] * len(channel_names) if positions is None else map(tuple, positions.tolist())
+    channels = tuple(
+        Channel(name, "other", unit, place)
+        for name, place in zip(channel_names, places, strict=True)
+    )
     pieces: tuple[Piece, ...] = ()
     if trial is not None:
         starts = range(0, len(values), trial)
@@ -121,6 +130,13 @@ def blocks_of(recording: Recording) -> list[Block]:
         Block(recording.session, piece.first, piece.stop, recording.subject, trial)
         for trial, piece in enumerate(recording.neural.pieces)
     ]
+
+
+def positions_of(channels: Sequence[Channel]) -> np.ndarray | None:
+    """Positions (channel, 3) in m, NaN where not known; None where none is."""
+    if all(channel.position is None for channel in channels):
+        return None
+    return np.array([channel.position or (np.nan,) * 3 for channel in channels])
 
 
 def common_unit(channels: Sequence[Channel]) -> str:

@@ -19,7 +19,9 @@ from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
 
 CONTACTS, RATE = 62, 250.0
-CLIP = "${AXONNX_DATA}/uecog_goose/recTEST.LM1_ECOG_3.clfp_ds250.dat"
+FOLDER = "${AXONNX_DATA}/uecog_goose"
+CLIP = f"{FOLDER}/recTEST.LM1_ECOG_3.clfp_ds250.dat"
+GRID = f"{FOLDER}/goose_uecog_250hz.npz"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -27,6 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 def uecog_goose(
     *,
     path: DataPath = CLIP,
+    grid: DataPath = GRID,
     dropped_contacts: tuple[Annotated[int, Field(ge=0, lt=CONTACTS)], ...] = (28,),
     band_edges: tuple[Positive, ...] = (0.5, 4, 8, 12, 20, 35, 55, 80, 115),
     smoothing: Positive = 0.1,
@@ -41,7 +44,8 @@ def uecog_goose(
 
     One step is one sample (4 ms). Feature 0 is the raw potential (unit not stated at the origin),
     features 1-8 the log of causal, smoothed power between consecutive `band_edges` (Hz);
-    `smoothing` in seconds. Contact 28 is dead and dropped.
+    `smoothing` in seconds. Contact 28 is dead and dropped. `grid` (.npz) holds the contacts'
+    positions, `xy_mm`; they are not known where it is missing.
     """
     raw = read_clip(resolve(path))
     kept = [contact for contact in range(CONTACTS) if contact not in dropped_contacts]
@@ -61,6 +65,7 @@ def uecog_goose(
         channel_names=[f"contact {contact}" for contact in kept],
         unit="raw",
         subject="goose",
+        positions=read_grid(resolve(grid), kept),
     )
     return cut_forecast(
         "uecog_goose",
@@ -92,6 +97,17 @@ def read_clip(path: Path) -> np.ndarray:
     raw = np.ascontiguousarray(values.reshape(CONTACTS, -1).T)
     check_finite(raw, str(path), ("row", "channel"))
     return raw
+
+
+def read_grid(path: Path, kept: list[int]) -> np.ndarray | None:
+    """Positions of the kept contacts (contact, 3) in m, or None where there is no such file."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        places = np.asarray(file["xy_mm"], np.float64)
+    if places.shape != (CONTACTS, 2):
+        raise DataError(f"{path}: xy_mm is {places.shape}, expected ({CONTACTS}, 2)")
+    return np.pad(places[kept] / 1000.0, ((0, 0), (0, 1)))
 
 
 def goose_features(

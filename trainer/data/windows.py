@@ -99,6 +99,14 @@ class Windows:
         """Inputs of `rows` as recorded, nothing masked: each (batch, time, ...)."""
         return self._read(rows)
 
+    def take(self, rows: np.ndarray) -> Windows:
+        """The windows of `rows` (row,) int64, in that order; series are shared, not copied."""
+        chosen = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("sessions", "starts", "targets", "trials", "times")
+        }
+        return replace(self, **chosen)
+
     def outside(self) -> Windows:
         """The same windows as an artifact takes them, before the preparation inside its graph.
 
@@ -192,7 +200,9 @@ class Windows:
 class ModelContext:
     """What a model's constructor learns of the data; None where a task has no such thing.
 
-    classes: of classify; behavior_dim: columns of the input `behavior`; variables: of decode.
+    classes: of classify; behavior_dim: columns of the input `behavior`; variables: of decode;
+    positions: of electrodes (channel, 3) in m, NaN where not known; rate: steps per second;
+    sessions: how many a window's session number may name.
     """
 
     task: str
@@ -207,6 +217,10 @@ class ModelContext:
     behavior_dim: int | None = None
     variables: int | None = None
     target_statistics: Statistics | None = None
+    channel_names: tuple[str, ...] = ()
+    positions: np.ndarray | None = None
+    rate: float | None = None
+    sessions: int = 1
 
     @property
     def horizon(self) -> int:
@@ -221,7 +235,8 @@ class Dataset:
     `fingerprint` is the sha256 of contents and settings, without paths; `rate` in Hz; `unit` of
     feature 0; `sessions` of the parts index `session_names`. `plan` says how a recording becomes
     the artifact's inputs, None where the data are windows already; `operations` are the steps that
-    its graph performs; `output_names` are the classes of classify or the variables of decode.
+    its graph performs; `output_names` are the classes of classify or the variables of decode;
+    `positions` of electrodes are (channel, 3) in m, NaN where not known, None where none is.
     """
 
     name: str
@@ -238,6 +253,7 @@ class Dataset:
     plan: Plan | None = None
     operations: tuple[Operation, ...] = ()
     output_names: tuple[str, ...] = ()
+    positions: np.ndarray | None = None
 
     @property
     def task(self) -> str:
@@ -275,6 +291,10 @@ class Dataset:
             behavior_dim=_axis(inputs["behavior"], "dim") if "behavior" in inputs else None,
             variables=_axis(output, "variable") if train.task == "decode" else None,
             target_statistics=train.target_statistics(),
+            channel_names=self.channel_names,
+            positions=self.positions,
+            rate=self.rate,
+            sessions=len(self.session_names),
         )
 
 

@@ -70,15 +70,26 @@ class Linear(nn.Module):
         return torch.cat([observed, self.standardize.invert(future)], dim=1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
-        """Fill `weight` and `bias`; deterministic."""
+        """Choose the penalties, fill `weight` and `bias`; deterministic."""
         fit = self._moments(train)
         choosing = len(self.ar_penalties) > 1 or len(self.penalties) > 1
-        check = self._moments(validation) if choosing else fit
+        self._fit(fit, self._moments(validation) if choosing else fit)
+
+    def refit(self, train: Windows) -> None:
+        """Fit on `train` alone, with the penalties that `fit_closed_form` chose."""
+        fit = self._moments(train)
+        self._fit(fit, fit)
+
+    def _fit(self, fit: Moments, check: Moments) -> None:
         # 1. one AR shared by the channels
-        ar = best(_pool(fit, self.channels), _pool(check, self.channels), self.ar_penalties)
+        ar, penalty = best(
+            _pool(fit, self.channels), _pool(check, self.channels), self.ar_penalties
+        )
         full = _spread(ar, self.channels)
+        self.ar_penalties = (penalty,)
         # 2. all channels' lags for what AR leaves: y - x ar
-        rest = best(fit.less(full), check.less(full), self.penalties)
+        rest, penalty = best(fit.less(full), check.less(full), self.penalties)
+        self.penalties = (penalty,)
         weights = (full + rest).to(torch.float32)
         self.weight.copy_(weights[:-1])
         self.bias.copy_(weights[-1])

@@ -69,11 +69,11 @@ def with_ones(design: Tensor) -> Tensor:
     return torch.cat([design, design.new_ones(design.shape[0], 1)], dim=1)
 
 
-def best(fit: Moments, check: Moments, penalties: tuple[float, ...]) -> Tensor:
-    """Weights of the largest penalty whose error on `check` is within 0.5 % of the smallest."""
-    candidates = [solve(fit.gram, fit.cross, penalty) for penalty in sorted(penalties)]
-    if len(candidates) == 1:
-        return candidates[0]
-    errors = [check.error(candidate) for candidate in candidates]
+def best(fit: Moments, check: Moments, penalties: tuple[float, ...]) -> tuple[Tensor, float]:
+    """Weights, and the penalty: the largest whose error on `check` is within 0.5 % of the least."""
+    penalties = tuple(sorted(penalties))
+    candidates = [solve(fit.gram, fit.cross, penalty) for penalty in penalties]
+    errors = [check.error(candidate) for candidate in candidates] if len(penalties) > 1 else [0.0]
     bound = min(errors) * (1.0 + TOLERANCE)
-    return [c for c, error in zip(candidates, errors, strict=True) if error <= bound][-1]
+    chosen = max(index for index, error in enumerate(errors) if error <= bound)
+    return candidates[chosen], penalties[chosen]

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.data.windows import Statistics
+
 
 class Standardize(nn.Module):
     """z = (x - mean) / scale and back, for constants `mean` and `scale` of one shape.
@@ -45,3 +47,10 @@ class Standardize(nn.Module):
     def _constant(self, name: str, values: np.ndarray) -> None:
         tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         self.register_buffer(name, tensor, persistent=False)
+
+
+def pooled(statistics: Statistics) -> Statistics:
+    """Statistics (channel, feature) of each channel -> (1, feature) of all of them together."""
+    mean = statistics.mean.mean(axis=0, keepdims=True)
+    variance = (statistics.std**2 + (statistics.mean - mean) ** 2).mean(axis=0, keepdims=True)
+    return Statistics(mean, np.sqrt(variance))

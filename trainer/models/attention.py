@@ -1,4 +1,4 @@
-"""The pre-LN attention block that PatchFormer uses within and across channels."""
+"""The pre-LN attention block that networks use within and across channels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ class Block(nn.Module):
 
     Any number of leading axes: x (..., token, width) -> the same shape. Written out as plain
     products, which export to standard operators and are deterministic on every device.
+    feed_forward: hidden width of the second part, as a multiple of `width`.
     Raises ValueError where `heads` does not divide `width`.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, feed_forward: int = 2) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"model.heads: {heads} does not divide model.width {width}")
@@ -24,10 +25,10 @@ class Block(nn.Module):
         self.project = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
+            nn.Linear(width, feed_forward * width),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(2 * width, width),
+            nn.Linear(feed_forward * width, width),
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -48,3 +49,8 @@ class Block(nn.Module):
         # 3. (..., head, token, size) -> (..., token, width)
         output: Tensor = self.project((weights @ value).transpose(-3, -2).flatten(-2))
         return output
+
+
+def blocks(count: int, width: int, heads: int, dropout: float, feed_forward: int) -> nn.Sequential:
+    """`count` blocks, one after the other."""
+    return nn.Sequential(*[Block(width, heads, dropout, feed_forward) for _ in range(count)])

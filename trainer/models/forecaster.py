@@ -18,6 +18,7 @@ from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.ar import AR
 from trainer.models.linear import Linear
+from trainer.models.origin import ChannelKind, Origin, SessionKind
 from trainer.models.persistence import Persistence
 from trainer.models.standardize import Standardize, pooled
 
@@ -27,6 +28,7 @@ Base = Literal["none", "last", "ar", "linear"]
 Features = Literal["potential", "all"]
 Pooling = Literal["pooled", "channel"]
 Normalization = Literal["none", "mean", "revin", "robust"]
+Adaptation = Literal["none", "level"]
 
 
 class Forecaster(nn.Module):
@@ -40,50 +42,79 @@ class Forecaster(nn.Module):
         channels; "channel" uses each channel's own train statistics.
     normalization: what is removed from each channel of a window, of its observed steps alone:
         "mean"; "revin" mean and standard deviation; "robust" median and interquartile range.
+    adaptation: "level" moves each channel whose mean over the observed steps lies beyond
+        `adaptation_threshold` train standard deviations back to it, answers, and moves the answer
+        out again; what lies within is answered as without. Base and network both see the moved
+        window, and no row another.
+    channel_embedding: what tells the network of a token's channel: a learned vector by "index", or
+        one learned from the electrode's "position". Both fix the number of channels.
+    session_embedding: "additive" learns a vector for each session of the train part and one for an
+        unknown session, which `session_dropout` of the train rows get and every exported answer
+        uses.
     Raises ValueError where a setting does not fit the data.
     """
 
     tasks = frozenset({"forecast"})
 
+    averages: Tensor
+
     def __init__(
         self,
         context: ModelContext,
         *,
+        width: int,
         base: Base,
         features: Features,
         statistics: Pooling,
         normalization: Normalization,
+        adaptation: Adaptation,
+        adaptation_threshold: float,
+        channel_embedding: ChannelKind,
+        session_embedding: SessionKind,
+        session_dropout: float,
     ) -> None:
         super().__init__()
         self.observed, self.horizon = context.observed, context.horizon
         self.features = context.features if features == "all" else 1
-        self.dynamic_channel = statistics == "pooled" and base != "linear"
+        self.dynamic_channel = (
+            statistics == "pooled" and base != "linear" and channel_embedding == "none"
+        )
+        self.takes_session = session_embedding == "additive"
         self.normalization = normalization
+        self.threshold = adaptation_threshold if adaptation == "level" else None
         used = pooled(context.statistics) if statistics == "pooled" else context.statistics
         self.standardize = Standardize(used.mean[:, : self.features], used.std[:, : self.features])
         self.target = Standardize(used.mean[:, 0], used.std[:, 0])
         self.change = Standardize(np.zeros_like(used.mean[:, 0]), used.std[:, 0])
         self.base = _base(context, base, statistics)
-        self._folds: tuple[np.ndarray, list[nn.Module]] | None = None
+        self.origin = Origin(context, width, channel_embedding, session_embedding, session_dropout)
+        self._folds: tuple[np.ndarray, list[AR | Linear]] | None = None
         # Sums over steps as products with constants: they give a row the same bits in any batch.
         averages = torch.full((self.observed, 1), 1 / self.observed)
         self.register_buffer("averages", averages, persistent=False)
 
-    def correct(self, z: Tensor) -> Tensor:
-        """z: (batch, channel, feature, observed) normalised -> (batch, channel, horizon)."""
+    def correct(self, z: Tensor, origin: Tensor) -> Tensor:
+        """What is added to the base forecast, in units of the train standard deviation.
+
+        z: (batch, channel, feature, observed) normalised; origin: (batch or 1, channel or 1,
+        width), to be added to tokens. Returns (batch, channel, horizon).
+        """
         raise NotImplementedError
 
-    def forward(self, neural: Tensor, base: Tensor | None = None) -> Tensor:
+    def forward(
+        self, neural: Tensor, base: Tensor | None = None, session: Tensor | None = None
+    ) -> Tensor:
         """neural: (batch, time, channel, feature) raw -> (batch, time, channel) raw.
 
         Observed steps come back as they are; the others are not looked at. `base`: (batch, horizon,
-        channel) raw, the forecast to correct in place of the own base's.
+        channel) raw, the forecast to correct in place of the own base's. `session`: (batch,) int64,
+        the number of each row's session; None is the unknown session.
         """
-        # 1. observed steps, feature 0 in raw units: (batch, observed, channel)
-        observed = neural[:, : self.observed]
-        potential = observed[..., 0]
+        # 1. observed steps in raw units: (batch, observed, channel, feature)
+        observed = neural[:, : self.observed, :, : self.features]
+        seen, drift = self._without_drift(observed)
         # 2. normalised by train statistics, time last: (batch, channel, feature, observed)
-        z = self.standardize(observed[..., : self.features]).permute(0, 2, 3, 1)
+        z = self._normalized(seen)
         # 3. optionally without the window's own level and spread: (batch, channel, feature, 1)
         center, spread = self._window_statistics(z)
         if center is not None:
@@ -91,21 +122,22 @@ class Forecaster(nn.Module):
         if spread is not None:
             z = z / spread
         # 4. what the network adds: (batch, channel, horizon) -> raw (batch, horizon, channel)
-        correction = self.correct(z)
+        correction = self.correct(z, self.origin(z, session))
         if spread is not None:
             correction = correction * spread[:, :, 0]
         added = self.change.invert(correction.transpose(1, 2))
         # 5. the forecast to correct: (batch, horizon or 1, channel)
         if base is None:
-            base = self._forecast(neural, center)
-        return torch.cat([potential, base + added], dim=1)
+            base = self._forecast(seen, center)
+            base = base if drift is None else base + drift
+        return torch.cat([observed[..., 0], base + added], dim=1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the base, and once more without each of five folds of the train part."""
-        if not hasattr(self.base, "fit_closed_form"):
+        if not isinstance(self.base, AR | Linear):
             return
         self.base.fit_closed_form(train, validation)
-        number, fits = np.zeros(len(train), np.int64), []
+        number, fits = np.zeros(len(train), np.int64), list[AR | Linear]()
         for index, fold in enumerate(inner_folds(train, FOLDS)):
             number[fold.held] = index
             fit = copy.deepcopy(self.base)
@@ -123,18 +155,43 @@ class Forecaster(nn.Module):
         if self._folds is None:
             return None
         number, fits = self._folds
+        seen, drift = self._without_drift(neural[:, : self.observed, :, : self.features])
         answer = neural.new_empty(len(rows), self.horizon, neural.shape[2])
         for fold, fit in enumerate(fits):
             own = torch.from_numpy(np.flatnonzero(number[rows] == fold))
             if len(own):
-                answer[own] = fit(neural[own])[:, self.observed :]
-        return answer
+                answer[own] = fit(seen[own])[:, self.observed :]
+        return answer if drift is None else answer + drift
 
-    def _forecast(self, neural: Tensor, center: Tensor | None) -> Tensor:
+    def _normalized(self, observed: Tensor) -> Tensor:
+        """(batch, observed, channel, feature) raw -> (batch, channel, feature, observed)."""
+        z: Tensor = self.standardize(observed).permute(0, 2, 3, 1)
+        return z
+
+    def _level(self, z: Tensor) -> Tensor:
+        """Mean over observed steps (batch, channel, feature, 1)."""
+        # From the last value, so that a constant window is exactly 0.
+        last = z[..., -1:]
+        return torch.matmul(z - last, self.averages) + last
+
+    def _without_drift(self, observed: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The window as base and network see it, and what its forecast gets back.
+
+        observed: (batch, observed, channel, feature) raw. Returns the same shape, and (batch, 1,
+        channel) raw or None.
+        """
+        if self.threshold is None:
+            return observed, None
+        level = self._level(self._normalized(observed))
+        excess = level - level.clamp(-self.threshold, self.threshold)
+        drift = (excess * self.standardize.scale[..., None]).permute(0, 3, 1, 2)
+        return observed - drift, drift[..., 0]
+
+    def _forecast(self, seen: Tensor, center: Tensor | None) -> Tensor:
         if not isinstance(self.base, nn.Identity):
-            forecast: Tensor = self.base(neural)[:, self.observed :]
+            forecast: Tensor = self.base(seen)[:, self.observed :]
             return forecast
-        level = torch.zeros_like(neural[:, :1, :, 0])
+        level = torch.zeros_like(seen[:, :1, :, 0])
         if center is not None:
             level = center[:, :, 0].transpose(1, 2)
         return self.target.invert(level)
@@ -148,13 +205,20 @@ class Forecaster(nn.Module):
             low, middle, high = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
             # 1.349 makes the range of a normal distribution its standard deviation.
             return middle, (high - low) / 1.349 + 1e-2
-        # From the last value, so that a constant window is exactly 0.
-        last = z[..., -1:]
-        center = torch.matmul(z - last, self.averages) + last
+        center = self._level(z)
         if self.normalization == "mean":
             return center, None
         variance = torch.matmul((z - center).square(), self.averages)
         return center, torch.sqrt(variance + 1e-4)
+
+
+def direct_head(width: int, horizon: int) -> nn.Sequential:
+    """(..., width) -> (..., horizon), all steps at once; zeros until it is trained."""
+    linear = nn.Linear(width, horizon)
+    # Training starts at the base's forecast.
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.LayerNorm(width), linear)
 
 
 def _base(context: ModelContext, kind: Base, statistics: Pooling) -> nn.Module:

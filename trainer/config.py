@@ -11,7 +11,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from trainer import yaml_source
@@ -32,18 +39,62 @@ class ConfigError(ValueError):
     """The config is wrong; the text says where, what, and what would be right."""
 
 
+class Augmentation(BaseModel):
+    """How the train windows of a minibatch are varied, anew each time; 0 leaves them as they are.
+
+    The observed steps of `neural` are varied, in units of train standard deviations:
+    noise: standard deviation of white noise on every step, channel and feature.
+    gain: spread of a factor on each channel of a window, around its train mean (log-normal).
+    shift: standard deviation of an offset of each channel of a window.
+        A forecast's base and targets change units along with its inputs; classes and decoded
+        variables stay.
+    channel_dropout: share of channels whose inputs are their train mean.
+    mixup: alpha of Beta(alpha, alpha), which gives the share of a second window in each window of
+        a minibatch: inputs, base and targets are mixed, of classify the losses of both classes.
+    """
+
+    model_config = _STRICT
+
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    gain: Annotated[float, Field(ge=0)] = 0.0
+    shift: Annotated[float, Field(ge=0)] = 0.0
+    channel_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+
+
 class TrainingConfig(BaseModel):
     """How a model is trained; the same keys for every model.
 
     epochs, batch_size, max_steps: length of training; max_steps ends it early (null: never).
-    learning_rate, weight_decay: of AdamW. schedule, warmup_steps: of the learning rate.
-    patience: epochs without a better held-out metric before training stops.
+    accumulate: minibatches whose gradients make one optimizer step, as one of their windows would.
+    learning_rate, weight_decay: of AdamW. learning_rates: factors on the learning rate of the
+        parameters whose names match a pattern, as in {"head.*": 0.1}; where several match, their
+        product; 0 leaves parameters as they are.
+    schedule, warmup_steps: of the learning rate: a linear rise, then "constant", half a "cosine",
+        or `cycles` halves of a cosine that each start anew ("cycles").
+    snapshots: keep the weights at the end of each cycle as snapshots/1.safetensors, …, the
+        checkpoints snapshot-1, … of the run; every cycle is run to its end.
+    ema: decay of a running average of the weights, one update a step, without a bias towards the
+        first ones; where it is set, the average is what is scored, kept and exported.
+    keep: the epoch whose weights the run exports: "best" by the held-out metric, "last", or "auto",
+        the best where the validation part looks like the train part (its targets' mean square,
+        z-scored by the train part, is within a factor 2 of 1), else the last.
+    patience: epochs without a better held-out metric before training stops; it does not where
+        `keep` comes to "last", nor with `snapshots`.
     gradient_clip: largest norm of the gradient.
     objective: the loss (null: cross_entropy of classify, mse of other tasks); target_scale: what
-        predictions and targets are divided by before it, the train standard deviation of each
-        channel or decoded variable, or one for all.
+        predictions and targets are divided by before it: the train standard deviation of each
+        "channel" or decoded variable, or one for all ("pooled"), where the error of a channel
+        counts by its variance, as in a score of raw units.
+    weight_ratio: of "pooled": the most that one channel may count over another; variances beyond
+        the square root of it above or below their median are clamped (null: no limit).
     class_weights: of classify, in the loss alone: "balanced" lets every class count the same
         however rare it is in the train part, "none" every window.
+    augmentation: how train windows are varied, see `Augmentation`.
+    precision: "bfloat16" trains with the network's products in bfloat16 (autocast), some 1.4 times
+        as fast on processors that have them; weights, loss and all scores stay float32.
+    compile: train through torch.compile; compilation takes minutes and needs a C++ compiler, so it
+        pays for long runs alone. Scores and artifact come from the module as it is written.
     device: where to train; threads: CPU threads, part of what fixes the bytes.
     """
 
@@ -51,17 +102,27 @@ class TrainingConfig(BaseModel):
 
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 64
+    accumulate: PositiveInt = 1
     max_steps: PositiveInt | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "cycles"] = "constant"
+    cycles: Annotated[PositiveInt, Field(validate_default=True)] = 1
+    snapshots: bool = False
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    keep: Literal["best", "last", "auto"] = "best"
     patience: PositiveInt = 5
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     objective: str | None = None
     target_scale: Literal["channel", "pooled"] = "channel"
+    weight_ratio: Annotated[float, Field(ge=1)] | None = None
     class_weights: Literal["balanced", "none"] = "balanced"
+    augmentation: Augmentation = Augmentation()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     threads: PositiveInt = 2
 
     @field_validator("objective")
@@ -69,6 +130,39 @@ class TrainingConfig(BaseModel):
     def _known_objective(cls, value: str | None) -> str | None:
         if value is not None:
             OBJECTIVES.get(value)
+        return value
+
+    @field_validator("cycles")
+    @classmethod
+    def _cycles_go_with_their_schedule(cls, value: int, info: ValidationInfo) -> int:
+        schedule = info.data.get("schedule")
+        if schedule == "cycles" and value < 2:
+            raise ValueError("must be 2 or more with training.schedule: cycles")
+        if schedule in ("constant", "cosine") and value > 1:
+            raise ValueError(f"needs training.schedule: cycles, not {schedule}")
+        return value
+
+    @field_validator("snapshots")
+    @classmethod
+    def _snapshots_need_cycles(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("schedule") in ("constant", "cosine"):
+            raise ValueError("needs training.schedule: cycles, at whose ends they are taken")
+        return value
+
+    @field_validator("weight_ratio")
+    @classmethod
+    def _weights_are_of_pooled(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("target_scale") == "channel":
+            raise ValueError(
+                "needs training.target_scale: pooled; with channel every channel counts the same"
+            )
+        return value
+
+    @field_validator("precision", "compile")
+    @classmethod
+    def _not_on_mps(cls, value: Any, info: ValidationInfo) -> Any:
+        if value in ("bfloat16", True) and info.data.get("device") == "mps":
+            raise ValueError("needs training.device: cpu or cuda, not mps")
         return value
 
 
@@ -84,6 +178,14 @@ class ExportConfig(BaseModel):
     golden: Literal["real", "synthetic"] = "real"
     golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "1"
+
+
+# What holds the keys of a section that no registry fills.
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("training",): TrainingConfig,
+    ("training", "augmentation"): Augmentation,
+    ("export",): ExportConfig,
+}
 
 
 class RunConfig(BaseModel):
@@ -129,27 +231,45 @@ class RunConfig(BaseModel):
         return yaml_source.dump(self.resolved())
 
 
-def load_config(path: Path, overrides: list[tuple[str, str]]) -> RunConfig:
+def load_config(
+    path: Path, overrides: list[tuple[str, str]], within: str | None = None
+) -> RunConfig:
     """Read a run from a YAML file and `("section.key", "value")` overrides.
 
-    The run is named after the file unless it says otherwise. Raises ConfigError: one line per
-    mistake, "file:line: key: what is wrong; what would be right".
+    `within`: the key of the file below which the run stands. The run is named after the file
+    unless it says otherwise. Raises ConfigError: one line per mistake, "file:line: key: what is
+    wrong; what would be right".
     """
-    path = Path(path)
-    source = _read(path)
-    document = _Document(path, source)
-    for key, text in overrides:
-        document.override(key.removeprefix("--"), text)
-    values = {"name": path.stem, "data": {}, **document.values}
-    # A section whose keys are all commented out is an empty one.
-    for section in ("data", "model", "training", "export"):
-        if values.get(section, {}) is None:
-            values[section] = {}
+    document = _document(Path(path), overrides, within)
+    values = document.values
     try:
         return RunConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
         texts = [_explain(details, values, document) for details in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(texts))) from None
+
+
+def read_values(
+    path: Path, overrides: list[tuple[str, str]], within: str | None = None
+) -> dict[str, Any]:
+    """What `load_config` checks, unchecked: the keys that file and overrides name, no defaults."""
+    return _document(Path(path), overrides, within).values
+
+
+def _document(path: Path, overrides: list[tuple[str, str]], within: str | None) -> _Document:
+    source = _read(path)
+    if within is not None:
+        lines = {keys[1:]: line for keys, line in source.lines.items() if keys[:1] == (within,)}
+        source = yaml_source.Source(source.value.get(within) or {}, lines)
+    document = _Document(path, source)
+    for key, text in overrides:
+        document.override(key.removeprefix("--"), text)
+    document.values = {"name": path.stem, "data": {}, **document.values}
+    # A section whose keys are all commented out is an empty one.
+    for section in ("data", "model", "training", "export"):
+        if document.values.get(section, {}) is None:
+            document.values[section] = {}
+    return document
 
 
 class _Document:
@@ -234,7 +354,7 @@ def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -
     keys = yaml_source.keys_of(error["loc"], values, missing=missing)
     place = document.place(keys)
     if error["type"] == "extra_forbidden":
-        text = _unknown_key(str(error["loc"][-1]), str(error["loc"][0]), values, len(error["loc"]))
+        text = _unknown_key(tuple(map(str, error["loc"])), values)
     elif error["type"] == "missing":
         text = "is missing; it has no default"
     elif error["type"] == "unknown_name":
@@ -248,12 +368,12 @@ def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -
     return f"{place}: {text}" if key in ("", place[2:]) else f"{place}: {key}: {text}"
 
 
-def _unknown_key(key: str, section: str, values: dict[str, Any], depth: int) -> str:
+def _unknown_key(location: tuple[str, ...], values: dict[str, Any]) -> str:
     """Why a key is refused: it belongs to another model, is misspelt, or does not exist."""
-    registry = REGISTRIES.get(section) if depth == 2 else None
+    section, key = location[0], location[-1]
+    registry = REGISTRIES.get(section) if len(location) == 2 else None
     if registry is None:
-        sections: dict[str, type[BaseModel]] = {"training": TrainingConfig, "export": ExportConfig}
-        owner = sections.get(section, RunConfig) if depth > 1 else RunConfig
+        owner = SECTIONS.get(location[:-1], RunConfig)
         return f"unknown key;{_nearest(key, list(owner.model_fields))}"
     name = values.get(section, {}).get("name", DEFAULT_MODEL)
     settings = {n: list(registry.settings(n).model_fields) for n in registry.names()}

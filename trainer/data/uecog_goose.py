@@ -14,7 +14,7 @@ from trainer.data.cutting import Stride, cut_forecast, session
 from trainer.data.errors import DataError
 from trainer.data.files import check_finite
 from trainer.data.paths import DataPath, resolve
-from trainer.data.splits import TimeSplit
+from trainer.data.splits import Split, TimeSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
 
@@ -37,7 +37,7 @@ def uecog_goose(
     power_floor: Positive = 1e-3,
     window: Annotated[int, Field(ge=2)] = 20,
     observed: Annotated[int, Field(ge=1)] = 10,
-    split: TimeSplit = TimeSplit(),  # noqa: B008
+    split: Split = TimeSplit(),  # noqa: B008
     stride: Stride = Stride(),  # noqa: B008
 ) -> Dataset:
     """Macaque µECoG, 40 s of 62 contacts at 250 Hz, as challenge windows (batch, 20, 61, 9).

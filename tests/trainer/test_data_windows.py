@@ -118,3 +118,13 @@ def test_mapped_series_of_another_dtype_are_cut_lazily(tmp_path):
 def test_windows_that_do_not_fit_are_refused(values, sessions, starts, observed, text):
     with pytest.raises(DataError, match=text):
         make(values, np.array(sessions, int), np.array(starts, int), observed=observed)
+
+
+def test_a_part_resembles_train_unless_its_targets_spread_otherwise():
+    random = np.random.default_rng(3)
+    train = random.normal(5.0, 2.0, size=(400, 3, 1)).astype(np.float32)
+    starts = np.arange(0, 390, 2)
+    windows = make([train], np.zeros_like(starts), starts)
+    for part, expected in ((train[::-1], True), (train + 6.0, False), (train * 0.1 + 4.5, False)):
+        other = make([part], np.zeros_like(starts), starts)
+        assert module.resembles(windows, other) is expected

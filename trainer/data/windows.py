@@ -20,6 +20,7 @@ from recording.signals import Signal
 from trainer.data.errors import DataError
 
 CHUNK_BYTES = 32 * 2**20
+RESEMBLANCE = (0.5, 2.0)  # of a part's mean squared target, in train z-scores
 PARTS = ("train", "validation", "test")
 # What each task predicts, by the name of its target in a batch.
 TARGETS = {"forecast": "forecast", "classify": "choice", "decode": "behavior"}
@@ -296,6 +297,28 @@ class Dataset:
             rate=self.rate,
             sessions=len(self.session_names),
         )
+
+
+def resembles(train: Windows, part: Windows) -> bool:
+    """Whether targets of `part` spread like those of `train`, so that choices on it carry over.
+
+    Their mean square in train z-scores is within a factor 2 of 1; it is not where the level drifts
+    or an artefact fills the part. True where nothing was measured, and for classify.
+    """
+    if train.task == "classify":
+        return True
+    statistics = train.target_statistics()
+    scale = np.where(statistics.std > 0, statistics.std, 1.0)
+    total, count = 0.0, 0
+    for rows in part.chunks():
+        batch = part.batch(rows)
+        values = batch.targets[TARGETS[train.task]].astype(np.float64)
+        if train.task == "forecast":
+            values = values[:, part.observed :]
+        squares = ((values - statistics.mean) / scale) ** 2
+        total += float(np.nansum(squares))
+        count += int(np.isfinite(squares).sum())
+    return count == 0 or RESEMBLANCE[0] <= total / count <= RESEMBLANCE[1]
 
 
 def flatten(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -128,7 +128,7 @@ def _score(run: Run) -> dict[str, Any]:
     dataset = run.dataset
     scale = scoring.target_scale(dataset.train)
     predict = evaluation.of_module(run.module, dataset.test)
-    found = evaluation.score_forecast(predict, dataset, scale)
+    found, _ = evaluation.score_forecast(predict, dataset, scale)
     return {
         "test": found["mse"],
         "steps": found["mse_per_step"],

@@ -36,6 +36,7 @@ class EvaluationError(ValueError):
 class Candidate:
     """Something to score: `artifact` is its id, empty for a baseline fitted here.
 
+    `baseline`: it is one of the models that are fitted here to compare with, or an artifact of one.
     `outside`: it takes the windows before the preparation inside an artifact's graph.
     """
 
@@ -44,6 +45,7 @@ class Candidate:
     predict: Predict
     artifact: str = ""
     note: str = ""
+    baseline: bool = False
     outside: bool = False
 
 
@@ -107,7 +109,8 @@ def of_artifact(
     _check_answers(model, label, dataset)
     same_data = manifest.provenance.get("data_fingerprint") == dataset.fingerprint
     note = "" if same_data else "trained on other data"
-    if is_baseline(model, dataset) and manifest.model != "persistence":
+    simple = is_baseline(model, dataset)
+    if simple and manifest.model != "persistence":
         note = f"it is the baseline {manifest.model} itself"
 
     def predict(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -116,7 +119,7 @@ def of_artifact(
     def predict_raw(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(predict(inputs) * (4.0 * statistics.std[:, 0]) + statistics.mean[:, 0])
 
-    as_is = Candidate(label, manifest.model, predict, model.id, note, outside=True)
+    as_is = Candidate(label, manifest.model, predict, model.id, note, simple, outside=True)
     if manifest.outputs[0].unit != "normalized":
         return [as_is]
     told = "; ".join(filter(None, [note, "normalized output scored as it is, as published"]))
@@ -163,17 +166,18 @@ def baselines(dataset: Dataset, given: Iterable[Model] = ()) -> list[Candidate]:
     """
     same = {model.manifest.model for model in given if is_baseline(model, dataset)}
     found = [
-        Candidate(name, name, _fitted(name, dataset))
+        Candidate(name, name, _fitted(name, dataset), baseline=True)
         for name in FITTED[dataset.task]
         if name == "persistence" or name not in same
     ]
     if dataset.task == "classify":
-        return [*found, Candidate("most frequent", "", _class_shares(dataset))]
-    found.append(Candidate("train mean", "", _constant(dataset, _train_mean(dataset))))
+        return [*found, Candidate("most frequent", "", _class_shares(dataset), baseline=True)]
+    mean = _constant(dataset, _train_mean(dataset))
+    found.append(Candidate("train mean", "", mean, baseline=True))
     if dataset.task == "decode" and shared_unit(dataset) is not None:
         assert dataset.train.targets is not None
         median = np.nanmedian(dataset.train.targets.astype(np.float64), axis=0)
-        found.append(Candidate("train median", "", _constant(dataset, median)))
+        found.append(Candidate("train median", "", _constant(dataset, median), baseline=True))
     return found
 
 

@@ -18,7 +18,7 @@ from rich.progress import track
 import artifact
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
-from trainer import metrics, report, scoring
+from trainer import comparison, metrics, report, scoring
 from trainer.candidates import (
     Candidate,
     EvaluationError,
@@ -86,7 +86,7 @@ def evaluate(
         candidates += of_artifact(artifact.load(legacy), "legacy", dataset, statistics)
     scale = scoring.target_scale(dataset.train)
     outside = dataset.test.outside()
-    rows = []
+    rows, evidence = [], []
     with deterministic(THREADS):
         candidates += baselines(dataset, models)
         for candidate in track(candidates, "scoring", console=console, transient=True):
@@ -96,8 +96,11 @@ def evaluate(
                 if key not in ("predict", "outside")
             }
             inputs = outside if candidate.outside else dataset.test
-            rows.append(facts | SCORES[dataset.task](candidate.predict, dataset, scale, inputs))
+            scores, errors = SCORES[dataset.task](candidate.predict, dataset, scale, inputs)
+            rows.append(facts | scores)
+            evidence.append(errors)
     _compare(rows, dataset)
+    comparison.add(rows, evidence, dataset)
     found = {"task": dataset.task, "part": "test", "data": _data(dataset), "models": rows}
     if dataset.task == "decode":
         found["trace"] = _trace(candidates, dataset)
@@ -109,11 +112,12 @@ def evaluate(
 
 def score_forecast(
     predict: Predict, dataset: Dataset, scale: np.ndarray, inputs: Windows | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Mean squared error over test windows: in all, per step, channel and session.
 
     `mse` is in units of `scale` (channel,) squared, `mse_raw` in those of the recording squared.
-    `inputs` are the test windows as `predict` takes them, the test part where left out.
+    `inputs` are the test windows as `predict` takes them, the test part where left out. Returns
+    the scores and, for paired tests, each window's own `mse` (window,).
     """
     windows = dataset.test
     horizon = windows.steps - windows.observed
@@ -140,16 +144,17 @@ def score_forecast(
     scores["mse_interval"] = _resampling(windows).interval(
         np.stack([error, np.ones_like(error)], axis=1), lambda drawn: drawn[:, 0] / drawn[:, 1]
     )
-    return scores
+    return scores, error
 
 
 def score_classify(
     predict: Predict, dataset: Dataset, scale: np.ndarray, inputs: Windows | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Accuracy, balanced accuracy with interval, cross-entropy (nats), confusion, AUROC.
 
     `chance` is the balanced accuracy of an answer that does not look at the window; `auroc` is of
-    two classes, for the second one. `inputs`: as in `score_forecast`.
+    two classes, for the second one. `inputs`: as in `score_forecast`. Returns the scores and the
+    probabilities (window, class).
     """
     windows = dataset.test
     probability = np.concatenate([each for _, each in _answers(predict, inputs or windows)])
@@ -160,7 +165,7 @@ def score_classify(
     given = probability[np.arange(len(choice)), choice]
     resampled = _resampling(windows)
     two = classes == 2
-    return {
+    scores = {
         "accuracy": float(counts.diagonal().sum() / counts.sum()),
         "balanced_accuracy": metrics.balanced_accuracy(counts),
         "balanced_accuracy_interval": metrics.balanced_accuracy_interval(
@@ -177,16 +182,18 @@ def score_classify(
             ),
         ),
     }
+    return scores, probability
 
 
 def score_decode(
     predict: Predict, dataset: Dataset, scale: np.ndarray, inputs: Windows | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """R² with interval, correlation, squared errors and, in one unit, the median distance.
 
     Of measured values alone. R² is 1 - SSE / SST with SST about the mean of the test values; `r2`
     is its mean over the variables that vary. `mse` is in units of `scale` (variable,) squared,
-    `mse_raw_per_variable` in the variable's own. `inputs`: as in `score_forecast`.
+    `mse_raw_per_variable` in the variable's own. `inputs`: as in `score_forecast`. Returns the
+    scores and the answers (window, variable).
     """
     windows = dataset.test
     answer = np.concatenate([each for _, each in _answers(predict, inputs or windows)])
@@ -212,7 +219,7 @@ def score_decode(
     distance = metrics.distances(answer, target)
     if shared_unit(dataset) is not None and len(distance):
         scores["median_error"] = float(np.median(distance))
-    return scores
+    return scores, answer
 
 
 SCORES = {"forecast": score_forecast, "classify": score_classify, "decode": score_decode}

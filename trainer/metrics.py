@@ -2,7 +2,7 @@
 
 Test windows are not independent: neighbours overlap, behaviour changes slowly. Intervals therefore
 resample whole `groups` (trials, or stretches of time), see `Resampling`; they are central 95 %
-ranges and come from a fixed seed.
+ranges and come from a fixed seed. How two models are compared is in `trainer.paired`.
 """
 
 from __future__ import annotations

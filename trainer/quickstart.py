@@ -160,7 +160,7 @@ def _scores(trained: Run) -> dict[str, float]:
     scored = {"model": evaluation.of_module(trained.module, dataset.test)}
     scored |= {entry.label: entry.predict for entry in evaluation.baselines(dataset)}
     return {
-        name: evaluation.score_forecast(predict, dataset, scale)["mse"]
+        name: evaluation.score_forecast(predict, dataset, scale)[0]["mse"]
         for name, predict in scored.items()
     }
 

@@ -33,7 +33,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     if data["synthetic"]:
         parts.append("**Synthetic data: these scores say nothing about a brain.**")
     parts.append(_markdown(*_summary(report)))
-    parts.append(_how_sure(report))
+    parts += [_how_sure(report), _how_paired(report)]
     parts += [f"`{row['label']}`: {row['note']}." for row in report["models"] if row["note"]]
     identities = [row for row in report["models"] if row["artifact"]]
     parts += [f"`{row['label']}` is artifact `{row['artifact']}`." for row in identities]
@@ -42,11 +42,29 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    lines = [[row["label"], *_COLUMNS[report["task"]](row)] for row in report["models"]]
+    lines = [
+        [row["label"], *_COLUMNS[report["task"]](row), _against(row["paired"])]
+        for row in report["models"]
+    ]
     head = ["model", *_HEADS[report["task"]]]
     if report["task"] == "decode" and report["data"]["shared_unit"]:
         head.append(f"median error ({report['data']['shared_unit']})")
-    return head, lines
+    return [*head, f"against {_best(report)}"], lines
+
+
+def _best(report: Mapping[str, Any]) -> str:
+    """The best simple baseline, by which every other row was tested."""
+    return next(row["label"] for row in report["models"] if row["paired"] is None)
+
+
+def _against(paired: Mapping[str, Any] | None) -> str:
+    if paired is None or paired["value"] is None:
+        return "–"
+    form, unit = ("+.3f", "") if paired["unit"] == "R²" else ("+.1f", f" {paired['unit']}")
+    low, high = (f"{edge:{form}}" for edge in paired["interval"])
+    p = paired.get("p")
+    test = "" if p is None else f", p {p:.2g}"
+    return f"{paired['value']:{form}}{unit} [{low}, {high}]{test}"
 
 
 def _forecast_columns(row: Mapping[str, Any]) -> list[str]:
@@ -76,6 +94,24 @@ def _decode_columns(row: Mapping[str, Any]) -> list[str]:
         f"{row['mse']:.4f}",
     ]
     return columns + ([f"{row['median_error']:.4g}"] if "median_error" in row else [])
+
+
+def _how_paired(report: Mapping[str, Any]) -> str:
+    """What the last column of the summary is."""
+    what = {
+        "forecast": "the change of the MSE, below 0 the model is better",
+        "classify": "the difference of balanced accuracy in points, above 0 the model is better",
+        "decode": "the difference of R², above 0 the model is better",
+    }[report["task"]]
+    again = report["data"]["resampled"]
+    drawn, p = "blocks of 10 windows", ""
+    if report["task"] == "classify":
+        drawn = f"{again['unit']}s"
+        p = "; p is of McNemar's exact test" if again["independent"] else ""
+    return (
+        f"Against {_best(report)}, the best simple baseline here: {what}, with the 95 % interval "
+        f"of a paired bootstrap over {drawn} of the same test part{p}."
+    )
 
 
 def _how_sure(report: Mapping[str, Any]) -> str:

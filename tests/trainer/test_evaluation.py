@@ -73,7 +73,7 @@ def test_an_artifact_of_a_baseline_scores_as_the_baseline(made, tmp_path):
     assert set(rows) == {"ridge", "last", "persistence", "train mean"}
     dataset = load_dataset(SMALL)
     linear = next(each for each in evaluation.baselines(dataset) if each.label == "linear")
-    found = evaluation.score_forecast(linear.predict, dataset, target_scale(dataset.train))
+    found, _ = evaluation.score_forecast(linear.predict, dataset, target_scale(dataset.train))
     assert rows["ridge"]["mse"] == pytest.approx(found["mse"], rel=1e-6)
     assert rows["persistence"]["artifact"] == linear.artifact == ""
 

@@ -167,7 +167,7 @@ def test_variables_of_unlike_units_have_no_distance():
     labels = [each.label for each in evaluation.baselines(dataset)]
     assert labels == ["linear_readout", "train mean"]
     mean = evaluation.baselines(dataset)[1]
-    found = evaluation.score_decode(mean.predict, dataset, target_scale(dataset.train))
+    found, _ = evaluation.score_decode(mean.predict, dataset, target_scale(dataset.train))
     assert "median_error" not in found
 
 

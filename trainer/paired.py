@@ -1,0 +1,205 @@
+"""Paired tests of two models on the same windows: what differs, with its interval; plain numpy.
+
+A draw of a bootstrap says how often each window occurs. A score takes such counts, (draw, window),
+and gives one number per draw, so that every score is compared in the same way: by the difference,
+or the change in per cent, of both models' scores of the same draws. Intervals are central 95 %
+ranges and come from a fixed seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.metrics import DRAWS, LEVEL, Resampling
+
+BLOCK = 10
+_SEED = 20
+_CHUNK = 100  # draws at a time
+
+# Counts (draw, window) -> one score per draw.
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class MovingBlocks:
+    """Blocks of consecutive windows that stay together: `members` (block, window in the block).
+
+    One block begins at every window of every session; the last ones go on at the session's first
+    window, so that every window is drawn equally often.
+    """
+
+    members: np.ndarray
+    windows: int
+
+    def draws(self) -> Iterator[np.ndarray]:
+        """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
+        generator = np.random.Generator(np.random.PCG64(_SEED))
+        blocks = math.ceil(self.windows / self.members.shape[1])
+        for start in range(0, DRAWS, _CHUNK):
+            draws = min(_CHUNK, DRAWS - start)
+            chosen = generator.integers(0, len(self.members), (draws, blocks))
+            rows = self.members[chosen].reshape(draws, -1)
+            places = rows + self.windows * np.arange(draws)[:, None]
+            counts = np.bincount(places.reshape(-1), minlength=draws * self.windows)
+            yield counts.reshape(draws, self.windows).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Trials or stretches of time that stay together, see `trainer.metrics.Resampling`."""
+
+    resampling: Resampling
+
+    @property
+    def windows(self) -> int:
+        """Number of windows."""
+        return len(self.resampling.groups)
+
+    def draws(self) -> Iterator[np.ndarray]:
+        """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
+        generator = np.random.Generator(np.random.PCG64(_SEED))
+        names, numbers = np.unique(self.resampling.groups, return_inverse=True)
+        for start in range(0, DRAWS, _CHUNK):
+            draws = min(_CHUNK, DRAWS - start)
+            chosen = generator.integers(0, len(names), (draws, len(names)))
+            counts = np.zeros((draws, len(names)))
+            np.add.at(counts, (np.arange(draws)[:, None], chosen), 1.0)
+            yield counts[:, numbers]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model against another: `value` and its 95 % interval, None where there is no such thing."""
+
+    value: float | None
+    interval: list[float] | None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.interval is not None and not self.interval[0] <= 0.0 <= self.interval[1]
+
+
+def moving_blocks(sessions: np.ndarray, starts: np.ndarray, block: int = BLOCK) -> MovingBlocks:
+    """Blocks of `block` consecutive windows of a session; sessions, starts: (window,).
+
+    A session with fewer windows gives blocks in which they recur. Raises ValueError for a block of
+    no window.
+    """
+    if block < 1:
+        raise ValueError(f"block: is {block}; must be at least 1")
+    members = np.empty((len(starts), block), np.int64)
+    order = np.lexsort((starts, sessions))
+    for session in np.unique(sessions):
+        rows = order[sessions[order] == session]
+        places = (np.arange(len(rows))[:, None] + np.arange(block)) % len(rows)
+        members[rows] = rows[places]
+    return MovingBlocks(members, len(starts))
+
+
+def paired_interval(
+    errors: np.ndarray,
+    reference: np.ndarray,
+    sessions: np.ndarray,
+    starts: np.ndarray,
+    block: int = BLOCK,
+) -> Difference:
+    """Change of a mean error in per cent of the reference's, by moving blocks of windows.
+
+    errors, reference, sessions, starts: (window,). The interval is that of the blocks drawn alone:
+    it knows nothing of other recordings or seeds.
+    """
+    drawn = moving_blocks(sessions, starts, block)
+    return compare(mean(errors), mean(reference), drawn, relative=True)
+
+
+def compare(
+    score: Score, reference: Score, drawn: MovingBlocks | Groups, *, relative: bool
+) -> Difference:
+    """`score` minus `reference`, in per cent of the reference where `relative`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.concatenate(
+            [_difference(score(counts), reference(counts), relative) for counts in drawn.draws()]
+        )
+        once = np.ones((1, drawn.windows))
+        value = float(_difference(score(once), reference(once), relative)[0])
+    known = found[np.isfinite(found)]
+    if not np.isfinite(value) or len(known) == 0:
+        return Difference(None, None)
+    edges = np.percentile(known, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
+    return Difference(value, [float(edge) for edge in edges])
+
+
+def _difference(score: np.ndarray, reference: np.ndarray, relative: bool) -> np.ndarray:
+    return 100.0 * (score / reference - 1.0) if relative else score - reference
+
+
+def mean(values: np.ndarray) -> Score:
+    """Mean of values (window,), NaN left out."""
+    known = np.isfinite(values)
+    filled, weight = np.where(known, values, 0.0), known.astype(np.float64)
+    return lambda counts: (counts * filled).sum(axis=1) / (counts * weight).sum(axis=1)
+
+
+def balanced_accuracy(hits: np.ndarray, choice: np.ndarray) -> Score:
+    """Mean recall over the classes that occur; hits (window,) 0 ... 1, choice (window,)."""
+    own = [(choice == one).astype(np.float64) for one in np.unique(choice)]
+
+    def score(counts: np.ndarray) -> np.ndarray:
+        # A draw without one of the classes has no score: it would be another task's.
+        recalls = [(counts * hits * of).sum(axis=1) / (counts * of).sum(axis=1) for of in own]
+        return np.mean(recalls, axis=0)
+
+    return score
+
+
+def r2(answer: np.ndarray, target: np.ndarray) -> Score:
+    """Mean R² over variables; answer, target: (window, variable), NaN in target left out."""
+    measured = np.isfinite(target)
+    weight = measured.astype(np.float64)
+    # About the mean, so that the sums of squares keep their digits.
+    centred = np.where(measured, target - np.nanmean(target, axis=0), 0.0)
+    errors = np.where(measured, answer - target, 0.0) ** 2
+
+    def score(counts: np.ndarray) -> np.ndarray:
+        found = []
+        for variable in range(target.shape[1]):
+            known = (counts * weight[:, variable]).sum(axis=1)
+            total = (counts * centred[:, variable]).sum(axis=1)
+            spread = (counts * centred[:, variable] ** 2).sum(axis=1) - total**2 / known
+            error = (counts * errors[:, variable]).sum(axis=1)
+            found.append(np.where(spread > 0, 1.0 - error / spread, np.nan))
+        return np.mean(found, axis=0)
+
+    return score
+
+
+def median(values: np.ndarray) -> Score:
+    """Lower median of values (window,), NaN left out."""
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+
+    def score(counts: np.ndarray) -> np.ndarray:
+        running = np.cumsum(counts[:, order], axis=1)
+        place = (running < running[:, -1:] / 2.0).sum(axis=1)
+        return values[order[np.minimum(place, len(order) - 1)]]
+
+    return score
+
+
+def average(scores: Sequence[Score]) -> Score:
+    """The mean of several scores, say of the same model's seeds."""
+    return lambda counts: np.mean([score(counts) for score in scores], axis=0)
+
+
+def mcnemar(hits: np.ndarray, reference: np.ndarray) -> float:
+    """Exact two-sided p value that two classifiers err equally often; hits (trial,) bool each."""
+    better = int((hits & ~reference).sum())
+    worse = int((~hits & reference).sum())
+    changed, fewer = better + worse, min(better, worse)
+    ways = sum(math.comb(changed, count) for count in range(fewer + 1))
+    return min(1.0, 2 * ways / 2**changed)

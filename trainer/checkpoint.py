@@ -1,14 +1,15 @@
 """One training run's state in one safetensors file, written atomically and read without pickle.
 
-The file holds the weights of the last and of the best epoch, the optimizer's moments, and, as one
-JSON text in the header, everything else that a resumed run needs. Random generators need no room:
-each epoch seeds them from (seed, epoch).
+The file holds the weights of the last and of the best epoch, their running average where the run
+keeps one, the optimizer's moments, and, as one JSON text in the header, everything else that a
+resumed run needs. Random generators need no room: each epoch seeds them from (seed, epoch).
+Snapshots, the weights at the end of a cycle of the learning rate, have files of their own.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ class CheckpointError(Exception):
 class Checkpoint:
     """State after `epoch` epochs and `step` optimizer steps (epoch 0: before the first step).
 
-    `last`, `best`: state dicts of the module; `optimizer`: {parameter index: {name: tensor}};
+    `last`, `best`, `average`: state dicts of the module, `average` empty where the run keeps none
+    and `best` one of averages where it does; `optimizer`: {parameter index: {name: tensor}};
     `history`: one dict per epoch, as in metrics.jsonl; `best_epoch`, `best_metric`: where the
     held-out metric was lowest; `config`: the resolved run config; `data_fingerprint`: sha256 of the
     data.
@@ -49,22 +51,39 @@ class Checkpoint:
     config: dict[str, Any]
     config_sha256: str
     data_fingerprint: str
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def weights(self, which: str) -> dict[str, torch.Tensor]:
-        """The state dict called "best" or "last"; raises CheckpointError for another word."""
+        """The state dict to use of the "best" or "last" epoch; the average's where there is one.
+
+        Raises CheckpointError for another word.
+        """
         if which not in ("best", "last"):
-            raise CheckpointError(f"no checkpoint {which!r}; it is 'best' or 'last'")
-        return self.best if which == "best" else self.last
+            raise CheckpointError(
+                f"no checkpoint {which!r}; it is 'best', 'last' or, of a run with "
+                "training.snapshots, 'snapshot-1', …"
+            )
+        return self.best if which == "best" else self.average or self.last
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights at the end of a cycle, after `step` optimizer steps, within or closing `epoch`."""
+
+    weights: dict[str, torch.Tensor]
+    epoch: int
+    step: int
+    config_sha256: str
+    data_fingerprint: str
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` to `path`: a reader sees the whole old file or the whole new one."""
     tensors = {f"last.{name}": value for name, value in checkpoint.last.items()}
     tensors |= {f"best.{name}": value for name, value in checkpoint.best.items()}
+    tensors |= {f"average.{name}": value for name, value in checkpoint.average.items()}
     for index, slots in checkpoint.optimizer.items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
-    # Tied weights share memory, which safetensors refuses; each name gets a copy.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {
         "format": FORMAT,
         "epoch": checkpoint.epoch,
@@ -76,12 +95,58 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "config_sha256": checkpoint.config_sha256,
         "data_fingerprint": checkpoint.data_fingerprint,
     }
-    text = json.dumps(header, allow_nan=False)
-    write_file(path, safetensors.torch.save(tensors, {_HEADER: text}))
+    _write(tensors, header, path)
+
+
+def save_snapshot(snapshot: Snapshot, path: Path) -> None:
+    """Write `snapshot` to `path`, atomically."""
+    header = {"format": FORMAT, **vars(snapshot)}
+    _write(header.pop("weights"), header, path)
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot; raises CheckpointError when it is missing, damaged or none."""
+    header, tensors = _read(path)
+    try:
+        return Snapshot(weights=tensors, **header)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: not a snapshot of this program ({error!r})") from error
 
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; raises CheckpointError when it is missing, damaged or no checkpoint."""
+    header, tensors = _read(path)
+    try:
+        groups: dict[str, dict[str, torch.Tensor]] = {
+            group: {} for group in ("last", "best", "average", "optimizer")
+        }
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = value
+        optimizer: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            index, _, slot = name.partition(".")
+            optimizer.setdefault(int(index), {})[slot] = value
+        return Checkpoint(
+            last=groups["last"],
+            best=groups["best"],
+            average=groups["average"],
+            optimizer=optimizer,
+            **header,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this program ({error!r})") from error
+
+
+def _write(tensors: dict[str, torch.Tensor], header: dict[str, Any], path: Path) -> None:
+    # Tied weights share memory, which safetensors refuses; each name gets a copy.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    text = json.dumps(header, allow_nan=False)
+    write_file(path, safetensors.torch.save(copies, {_HEADER: text}))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header, without its format, and tensors of one file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint there")
     try:
@@ -90,17 +155,16 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         if header.pop("format") != FORMAT:
             raise ValueError(f"another format; this version reads format {FORMAT}")
-        groups: dict[str, dict[str, torch.Tensor]] = {"last": {}, "best": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            groups[group][rest] = value
-        optimizer: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in groups["optimizer"].items():
-            index, _, slot = name.partition(".")
-            optimizer.setdefault(int(index), {})[slot] = value
-        return Checkpoint(last=groups["last"], best=groups["best"], optimizer=optimizer, **header)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        safetensors.SafetensorError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this program ({error!r})") from error
+    return header, tensors
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -259,12 +259,17 @@ def _export(argv: list[str]) -> int:
         "axonnx export runs/goose_gru --checkpoint best",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, or its name below runs/")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    parser.add_argument(
+        "--checkpoint",
+        default="kept",
+        metavar="NAME",
+        help="best, last, snapshot-1, … (default: the one that training exported)",
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
         type=Path,
-        help="a new folder (default: artifact/ in RUN, artifact-last/ for --checkpoint last)",
+        help="a new folder (default: artifact/ in RUN, artifact-last/ for the last epoch, …)",
     )
     options = parser.parse_args(argv)
     from trainer import runs
@@ -283,6 +288,13 @@ def _init(argv: list[str]) -> int:
 def _crossvalidate(argv: list[str]) -> int:
     overrides, rest = split_overrides(argv)
     from trainer.crossvalidation import run
+
+    return run(rest, overrides)
+
+
+def _sweep(argv: list[str]) -> int:
+    overrides, rest = split_overrides(argv)
+    from trainer.sweep import run
 
     return run(rest, overrides)
 
@@ -368,6 +380,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "runs": _runs,
     "evaluate": _evaluate,
     "crossvalidate": _crossvalidate,
+    "sweep": _sweep,
     "export": _export,
     "models": _models,
     "datasets": _datasets,

@@ -14,6 +14,7 @@ from trainer.folder import RunFolderError
 from trainer.legacy import LegacyError
 from trainer.models import ModelError
 from trainer.registry import RegistryError
+from trainer.schedule import ScheduleError
 from trainer.scoring import ScoringError
 from trainer.training import TrainingError
 
@@ -38,6 +39,7 @@ def exit_code(error: Exception) -> int | None:
             RecordingError,
             RegistryError,
             RunFolderError,
+            ScheduleError,
             ScoringError,
             OSError,
         ),

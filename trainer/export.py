@@ -29,7 +29,7 @@ from trainer.config import RunConfig
 from trainer.data.windows import Dataset, ModelContext, Windows
 from trainer.graph import IR_VERSION, OPSET, ExportError, exported_specs, to_onnx
 from trainer.graph_preparation import WithPreparation
-from trainer.training import load_run
+from trainer.trained import kept, load_run
 
 __all__ = ["About", "ExportError", "export_artifact", "export_run", "to_onnx", "write_artifact"]
 
@@ -108,17 +108,19 @@ def export_artifact(
     )
 
 
-def export_run(run: Path, checkpoint: str = "best", output: Path | None = None) -> Path:
+def export_run(run: Path, checkpoint: str = "kept", output: Path | None = None) -> Path:
     """Rebuild a run's model through the registry and write its artifact; returns its folder.
 
-    `checkpoint` is "best", whose bytes are those that training itself exported, or "last";
-    `output` is a new folder and defaults to `run`/artifact, or `run`/artifact-last.
+    `checkpoint` is "kept", whose bytes are those that training itself exported, or another one, see
+    `load_run`; `output` is a new folder and defaults to `run`/artifact, of another checkpoint than
+    the kept one to `run`/artifact-last, ….
     Raises RunFolderError, ConfigError, CheckpointError, ExportError, FileExistsError.
     """
     if output is not None and output.exists():
         raise FileExistsError(f"{output} exists; choose another --output")
     loaded = load_run(run, checkpoint)
-    own = folder.ARTIFACT if checkpoint == "best" else folder.ARTIFACT_LAST
+    is_kept = checkpoint in ("kept", kept(loaded.config, loaded.dataset))
+    own = folder.ARTIFACT if is_kept else f"{folder.ARTIFACT}-{checkpoint}"
     destination = output or run / own
     return export_artifact(
         loaded.module, loaded.dataset, loaded.config, loaded.metrics, destination

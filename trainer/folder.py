@@ -13,9 +13,20 @@ FORECAST_PLOT = "forecast.png"
 ARTIFACT = "artifact"
 MANIFEST = "manifest.json"  # of an artifact, whose folder holds a config.yaml too
 EVALUATION = "evaluation"
-ARTIFACT_LAST = "artifact-last"  # of the last epoch, beside that of the best one
-# Removed in this order: while anything of a run is left, so is what tells that it is one.
-RESULTS = (LOSS_PLOT, FORECAST_PLOT, ARTIFACT, ARTIFACT_LAST, EVALUATION, METRICS, CHECKPOINT)
+SNAPSHOTS = "snapshots"
+# Patterns, removed in this order: while anything of a run is left, so is what tells that it is one.
+RESULTS = (
+    LOSS_PLOT,
+    FORECAST_PLOT,
+    ARTIFACT,
+    f"{ARTIFACT}-best",  # of other checkpoints than the one that training itself exports
+    f"{ARTIFACT}-last",
+    f"{ARTIFACT}-snapshot-*",
+    EVALUATION,
+    SNAPSHOTS,
+    METRICS,
+    CHECKPOINT,
+)
 
 # The held-out metric of each task, as rows of metrics.jsonl name it, that early stopping and
 # `best` go by; smaller is better.
@@ -53,8 +64,14 @@ def claim(output: Path, *, resume: bool, overwrite: bool) -> None:
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
     if overwrite:
-        for name in RESULTS:
-            remove(output / name)
+        for pattern in RESULTS:
+            for path in sorted(output.glob(pattern)):
+                remove(path)
+
+
+def snapshot(output: Path, number: int) -> Path:
+    """Where the weights at the end of cycle `number` are, counted from 1."""
+    return output / SNAPSHOTS / f"{number}.safetensors"
 
 
 def is_run(folder: Path) -> bool:
@@ -71,8 +88,9 @@ def is_run(folder: Path) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written."""
-    for leftover in folder.glob("*.tmp-*"):
-        remove(leftover)
+    for pattern in ("*.tmp-*", f"{SNAPSHOTS}/*.tmp-*"):
+        for leftover in folder.glob(pattern):
+            remove(leftover)
 
 
 def remove(path: Path) -> None:

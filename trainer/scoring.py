@@ -69,16 +69,33 @@ def _weighted_cross_entropy(
     return cross_entropy(prediction, target, weights.to(prediction.device))
 
 
-def target_scale(windows: Windows, kind: str = "channel") -> np.ndarray:
+def target_scale(
+    windows: Windows, kind: str = "channel", weight_ratio: float | None = None
+) -> np.ndarray:
     """What errors are divided by, (variable,) float64: standard deviations of the train part.
 
     A forecast's variables are its channels. `kind` "pooled" gives every one the root mean square of
-    them. A constant one gets 1.
+    them; with `weight_ratio` channels count by variances clamped to their median times or by the
+    square root of it, in the limit 1 all alike. A constant one gets 1 of "channel", and what the
+    others have on average of "pooled".
     """
     std = np.asarray(windows.target_statistics().std, dtype=np.float64)
-    if kind == "pooled":
-        std = np.full_like(std, np.sqrt(np.mean(std**2)))
+    if kind == "pooled" and std.any():
+        return _pooled_scale(std, weight_ratio)
     return np.where(std > 0, std, 1.0)
+
+
+def _pooled_scale(std: np.ndarray, weight_ratio: float | None) -> np.ndarray:
+    pooled = np.sqrt(np.mean(std**2))
+    if weight_ratio is None:
+        return np.full_like(std, pooled)
+    varies = std > 0
+    variance = std[varies] ** 2
+    middle, reach = np.median(variance), np.sqrt(weight_ratio)
+    weight = np.clip(variance, middle / reach, middle * reach)
+    scale = np.full_like(std, pooled)
+    scale[varies] = std[varies] * np.sqrt(weight.mean() / weight)
+    return scale
 
 
 def forward(
@@ -107,11 +124,21 @@ def loss(
     scale: torch.Tensor,
     **arguments: torch.Tensor,
 ) -> torch.Tensor:
-    """The objective over one minibatch, a scalar; `scale` (channel,) also names the device."""
-    output = forward(module, windows, batch, scale.device, **arguments)
+    """The objective over one minibatch, a scalar; `scale` (channel,) also names the device.
+
+    A mixed minibatch of classify, see `augmentation.mixed`, has targets `second_choice` and `share`
+    too: the loss is the share of that of `choice` and the rest of that of the second.
+    """
+    # Under autocast an answer may come in bfloat16, which has no digits left for a loss.
+    output = forward(module, windows, batch, scale.device, **arguments).float()
     if windows.task == "classify":
-        choice = torch.from_numpy(batch.targets["choice"]).to(scale.device)
-        return objective(output, choice)
+        losses = [
+            objective(output, torch.from_numpy(batch.targets[name]).to(scale.device))
+            for name in ("choice", "second_choice")
+            if name in batch.targets
+        ]
+        share = float(batch.targets.get("share", np.ones(())))
+        return losses[0] if len(losses) == 1 else share * losses[0] + (1 - share) * losses[1]
     if windows.task == "decode":
         behavior = torch.from_numpy(batch.targets["behavior"]).to(scale.device)
         # What was not measured costs nothing: it counts as met.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,23 @@ from rich.console import Console
 
 from artifact.bundle import write_file
 from artifact.manifest import config_digest
-from trainer import checkpoint, folder, scoring
-from trainer.checkpoint import Checkpoint, CheckpointError
-from trainer.config import RunConfig, TrainingConfig, load_config
+from trainer import augmentation, averaging, checkpoint, folder, schedule, scoring
+from trainer.augmentation import Minibatch
+from trainer.averaging import Weights
+from trainer.checkpoint import Checkpoint, Snapshot
+from trainer.config import Augmentation, RunConfig, TrainingConfig
 from trainer.data import load_dataset
 from trainer.data.windows import Batch, Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
-from trainer.models import ModelError, build_model
 from trainer.progress import Progress
+from trainer.schedule import parameter_groups
+from trainer.trained import Run, build, check_same_run, kept, load_run
+
+__all__ = ["Run", "Trainer", "TrainingError", "build", "check_same_run", "load_run", "train"]
 
 
 class TrainingError(Exception):
     """Training cannot start, go on or be resumed; the text says why and what would help."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained module, on the CPU and in evaluation mode, with all that it came from.
-
-    `metrics`: the epoch of the weights, and held-out metrics such as `test_mse`; `history`: one
-    dict per epoch, as in metrics.jsonl.
-    """
-
-    folder: Path
-    config: RunConfig
-    dataset: Dataset
-    module: torch.nn.Module
-    metrics: dict[str, float]
-    history: list[dict[str, Any]]
 
 
 def train(
@@ -60,16 +48,17 @@ def train(
     dataset: Dataset | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
-    """Train `config` in the run folder `output` and return the best module.
+    """Train `config` in the run folder `output` and return the module that it keeps.
 
     `dataset`: in place of the one that the config names, say one fold of it. `on_epoch` is called
     with every epoch's row of metrics.jsonl once its checkpoint is written; what it raises ends the
     training.
 
-    Writes config.yaml, metrics.jsonl and checkpoint.safetensors, nothing before data and model are
-    known to be good; `trainer.pipeline` adds the plots and the artifact. Raises RunFolderError for
-    a folder that is taken, TrainingError for a run that cannot go on, CheckpointError for a
-    checkpoint that belongs to another config or other data.
+    Writes config.yaml, metrics.jsonl, checkpoint.safetensors and snapshots, nothing before data and
+    model are known to be good; `trainer.pipeline` adds the plots and the artifact. Raises
+    RunFolderError for a folder that is taken, TrainingError for a run that cannot go on,
+    ScheduleError for parameters that are not there, CheckpointError for a checkpoint that belongs
+    to another config or other data.
     """
     console = console or Console()
     device = choose_device(config.training.device)
@@ -90,6 +79,12 @@ def train(
             trainer.begin()
         else:
             trainer.restore(saved)
+        if config.training.keep == "auto" and trainer.keep == "last":
+            console.print(
+                "the validation part does not look like the train part: the last epoch is kept",
+                highlight=False,
+                soft_wrap=True,
+            )
         # Data and model are good: from here on there is something to put in an old run's place.
         folder.claim(output, resume=resume, overwrite=overwrite)
         write_file(output / folder.CONFIG, config.to_yaml().encode())
@@ -99,68 +94,6 @@ def train(
             write_metrics(trainer.history, output)
         trainer.run(output, console, on_epoch)
         return load_run(output, dataset=dataset)
-
-
-def load_run(output: Path, which: str = "best", *, dataset: Dataset | None = None) -> Run:
-    """Rebuild a run's module through the registry from its config and checkpoint.
-
-    `which` is "best" or "last". Raises RunFolderError, ConfigError or CheckpointError.
-    """
-    config = load_config(folder.check(output) / folder.CONFIG, [])
-    saved = checkpoint.load(output / folder.CHECKPOINT)
-    with deterministic(config.training.threads):
-        dataset = dataset or load_dataset(config.data)
-        check_same_run(saved, config, dataset)
-        module = build(config, dataset)
-        checkpoint.load_weights(module, saved.weights(which))
-        module.eval()
-        scale = scoring.target_scale(dataset.train)
-        epoch = saved.best_epoch if which == "best" else saved.epoch
-        metrics: dict[str, float] = {"epoch": epoch}
-        for part in ("validation", "test"):
-            scores = scoring.held_out(module, dataset.parts[part], scale, torch.device("cpu"))
-            metrics |= {f"{part}_{name}": value for name, value in scores.items()}
-    return Run(output, config, dataset, module, metrics, saved.history)
-
-
-def build(config: RunConfig, dataset: Dataset) -> torch.nn.Module:
-    """The module that the config names, with the initial weights of its seed, on the CPU.
-
-    Raises ModelError where a setting does not fit the data.
-    """
-    seed_everything(config.seed, 0)
-    try:
-        return build_model(config.model, dataset.context())
-    except ValueError as error:
-        raise ModelError(str(error)) from error
-
-
-def check_same_run(saved: Checkpoint, config: RunConfig, dataset: Dataset) -> None:
-    """Raise CheckpointError, naming what differs, unless config and data are the checkpoint's."""
-    resolved = config.resolved()
-    if saved.config_sha256 != config_digest(resolved):
-        keys = "; ".join(differences(saved.config, resolved)) or "the order of its keys"
-        raise CheckpointError(
-            f"the checkpoint was made with another config: {keys}. "
-            "Give the old values to resume, or --overwrite to start anew"
-        )
-    if saved.data_fingerprint != dataset.fingerprint:
-        raise CheckpointError(
-            f"the data behind data set {dataset.name!r} changed since the checkpoint was made "
-            f"(fingerprint {saved.data_fingerprint[:12]}… then, {dataset.fingerprint[:12]}… now)"
-        )
-
-
-def differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """The keys whose values differ, as `section.key: old, now new`, sorted."""
-    lines = []
-    for key in sorted(then.keys() | now.keys()):
-        old, new = then.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new or (key in then) != (key in now):
-            lines.append(f"{prefix}{key}: {old!r}, now {new!r}")
-    return lines
 
 
 def write_metrics(history: list[dict[str, Any]], output: Path) -> None:
@@ -182,28 +115,43 @@ class Trainer:
         self.settings: TrainingConfig = config.training
         self.dataset = dataset
         self.module = module.to(device)
+        # Shares the parameters of `module`, which is what is scored, saved and exported. One graph
+        # for each batch size: a general one would make bits depend on the minibatches before.
+        compiled = self.settings.compile
+        self.network: Any = torch.compile(module, dynamic=False) if compiled else module
         self.device = device
         objective = scoring.objective(self.settings.objective, dataset.task)
         self.objective = scoring.weighted(objective, dataset.train, self.settings.class_weights)
         self.metric = folder.HELD_OUT[dataset.task]
+        self.keep = kept(config, dataset)
         self.scale = scoring.target_scale(dataset.train)
-        target_scale = scoring.target_scale(dataset.train, self.settings.target_scale)
+        target_scale = scoring.target_scale(
+            dataset.train, self.settings.target_scale, self.settings.weight_ratio
+        )
         self.target_scale = torch.tensor(target_scale, dtype=torch.float32, device=device)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters or [torch.zeros(1, requires_grad=True)],
+            parameter_groups(module, self.settings.learning_rates)
+            or [{"params": [torch.zeros(1, requires_grad=True)], "factor": 1.0}],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
         self.epoch = self.step = self.best_epoch = 0
         self.best_metric = math.inf
-        self.best: dict[str, torch.Tensor] = {}
+        self.best: Weights = {}
+        self.average: Weights = {}
+        self.snapshots: dict[int, Snapshot] = {}
         self.history: list[dict[str, Any]] = []
 
     @property
+    def windows_per_step(self) -> int:
+        """Windows of an optimizer step; the last one of an epoch may have fewer."""
+        return self.settings.batch_size * self.settings.accumulate
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Minibatches in an epoch; the last one may be smaller."""
-        return math.ceil(len(self.dataset.train) / self.settings.batch_size)
+        """Optimizer steps in an epoch."""
+        return math.ceil(len(self.dataset.train) / self.windows_per_step)
 
     @property
     def total_steps(self) -> int:
@@ -216,8 +164,10 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether no epoch is left: all are done, or the held-out metric stopped improving."""
-        waited = self.epoch - self.best_epoch
-        return self.step >= self.total_steps or waited >= self.settings.patience
+        if self.step >= self.total_steps:
+            return True
+        may_stop = self.keep == "best" and not self.settings.snapshots
+        return may_stop and self.epoch - self.best_epoch >= self.settings.patience
 
     def begin(self) -> None:
         """Score the module as it is, as epoch 0."""
@@ -246,7 +196,10 @@ class Trainer:
                     on_epoch(self.history[-1])
 
     def save(self, output: Path) -> None:
-        """Write the checkpoint, then metrics.jsonl."""
+        """Write the snapshots of the epoch, the checkpoint, then metrics.jsonl."""
+        for number in sorted(self.snapshots):
+            snapshot = self.snapshots.pop(number)
+            checkpoint.save_snapshot(snapshot, folder.snapshot(output, number))
         resolved = self.config.resolved()
         checkpoint.save(
             Checkpoint(
@@ -261,6 +214,7 @@ class Trainer:
                 config=resolved,
                 config_sha256=config_digest(resolved),
                 data_fingerprint=self.dataset.fingerprint,
+                average=self.average,
             ),
             output / folder.CHECKPOINT,
         )
@@ -274,17 +228,18 @@ class Trainer:
         self.epoch, self.step, self.history = saved.epoch, saved.step, saved.history
         self.best, self.best_epoch = saved.best, saved.best_epoch
         self.best_metric = saved.best_metric
+        self.average = {name: value.to(self.device) for name, value in saved.average.items()}
 
     def learning_rate(self) -> float:
-        """The learning rate of the coming step: linear warm-up, then constant or half a cosine."""
-        settings, step = self.settings, self.step
-        if step < settings.warmup_steps:
-            return settings.learning_rate * (step + 1) / settings.warmup_steps
-        if settings.schedule == "constant":
-            return settings.learning_rate
-        span = max(1, self.total_steps - settings.warmup_steps)
-        progress = (step - settings.warmup_steps) / span
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        """The learning rate of the coming step, before the factors of `learning_rates`."""
+        settings = self.settings
+        return settings.learning_rate * schedule.factor(
+            self.step,
+            self.total_steps,
+            schedule=settings.schedule,
+            warmup=settings.warmup_steps,
+            cycles=settings.cycles,
+        )
 
     def _run_epoch(self, progress: Progress) -> None:
         self.epoch += 1
@@ -293,51 +248,101 @@ class Trainer:
         order = np.random.default_rng([self.config.seed, self.epoch]).permutation(count)
         self.module.train()
         losses = []
-        for start in range(0, count, self.settings.batch_size):
+        for start in range(0, count, self.windows_per_step):
             if self.step >= self.total_steps:
                 break
-            rows = np.sort(order[start : start + self.settings.batch_size])
-            losses.append(self._run_step(rows))
+            losses.append(self._run_step(order[start : start + self.windows_per_step]))
             progress.step(self.epoch, losses[-1])
         self._close_epoch(loss=math.fsum(losses) / len(losses))
 
     def _run_step(self, rows: np.ndarray) -> float:
-        windows = self.dataset.train
+        """One optimizer step on the train windows `rows`; returns their mean loss."""
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad()
-        batch = windows.batch(rows)
-        loss = scoring.loss(
-            self.module,
-            windows,
-            batch,
-            self.objective,
-            self.target_scale,
-            **self._arguments(batch, rows),
-        )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} in epoch {self.epoch}, step {self.step}: "
-                "lower training.learning_rate or look for extreme values in the data"
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses = []
+        for part, start in enumerate(range(0, len(rows), self.settings.batch_size)):
+            own = np.sort(rows[start : start + self.settings.batch_size])
+            loss = self._loss(own, part)
+            if len(own) < len(rows):
+                loss = loss * (len(own) / len(rows))
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise TrainingError(
+                    f"the loss is {losses[-1]} in epoch {self.epoch}, step {self.step}: "
+                    "lower training.learning_rate or look for extreme values in the data"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
         self.optimizer.step()
         self.step += 1
-        return value
+        self._follow()
+        return math.fsum(losses)
 
-    def _arguments(self, batch: Batch, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """What the module gets besides its inputs while it trains."""
+    def _loss(self, rows: np.ndarray, part: int) -> torch.Tensor:
+        """The loss of one minibatch, varied at random where the settings say so."""
+        windows, settings = self.dataset.train, self.settings
+        batch = windows.batch(rows)
+        minibatch = Minibatch(batch, self._out_of_fold(batch, rows))
+        if settings.augmentation != Augmentation():
+            draws = augmentation.generator(self.config.seed, self.epoch, self.step, part)
+            minibatch = augmentation.augmented(minibatch, windows, settings.augmentation, draws)
+        arguments = {}
+        if minibatch.base is not None:
+            arguments["base"] = torch.from_numpy(minibatch.base).to(self.device)
+        if getattr(self.module, "takes_session", False):
+            sessions = windows.sessions[rows].astype(np.int64)
+            arguments["session"] = torch.from_numpy(sessions).to(self.device)
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
+        ):
+            return scoring.loss(
+                self.network,
+                windows,
+                minibatch.batch,
+                self.objective,
+                self.target_scale,
+                **arguments,
+            )
+
+    def _out_of_fold(self, batch: Batch, rows: np.ndarray) -> np.ndarray | None:
+        """What the module corrects, by fits without these windows: (batch, horizon, channel)."""
         out_of_fold = getattr(self.module, "out_of_fold", None)
         if out_of_fold is None:
-            return {}
-        base = out_of_fold(torch.from_numpy(batch.inputs["neural"]), rows)
-        return {} if base is None else {"base": base.to(self.device)}
+            return None
+        base: torch.Tensor | None = out_of_fold(torch.from_numpy(batch.inputs["neural"]), rows)
+        return None if base is None else base.numpy()
+
+    def _follow(self) -> None:
+        """Move the average after a step, and keep the weights where a cycle ends."""
+        settings = self.settings
+        if settings.ema is not None:
+            averaging.update(self.average, self.module.state_dict(), settings.ema, self.step)
+        if not settings.snapshots:
+            return
+        ends = schedule.cycle_ends(
+            self.total_steps, warmup=settings.warmup_steps, cycles=settings.cycles
+        )
+        if self.step in ends:
+            weights = self.average or self.module.state_dict()
+            self.snapshots[ends.index(self.step) + 1] = Snapshot(
+                weights={name: value.detach().clone() for name, value in weights.items()},
+                epoch=self.epoch,
+                step=self.step,
+                config_sha256=config_digest(self.config.resolved()),
+                data_fingerprint=self.dataset.fingerprint,
+            )
 
     def _close_epoch(self, loss: float | None) -> None:
         """Score the held-out part, note the epoch in the history, keep the weights if best."""
+        if self.average:
+            with averaging.swapped(self.module, self.average):
+                self._score(loss)
+        else:
+            self._score(loss)
+
+    def _score(self, loss: float | None) -> None:
         windows = self.dataset.validation
         scores = scoring.held_out(self.module, windows, self.scale, self.device)
         if not math.isfinite(scores[self.metric]):

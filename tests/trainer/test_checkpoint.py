@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import checkpoint
-from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.checkpoint import Checkpoint, CheckpointError, Snapshot
 
 
 def example(seed: int = 0) -> Checkpoint:
@@ -45,9 +45,9 @@ def example(seed: int = 0) -> Checkpoint:
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
     for field in dataclasses.fields(Checkpoint):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name in ("last", "best"):
+        if field.name in ("last", "best", "average"):
             a, b = {0: a}, {0: b}
-        if field.name in ("last", "best", "optimizer"):
+        if field.name in ("last", "best", "average", "optimizer"):
             assert {k: set(v) for k, v in a.items()} == {k: set(v) for k, v in b.items()}
             for key in a:
                 for name in a[key]:
@@ -58,8 +58,9 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
 
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    checkpoint.save(example(), tmp_path / "c.safetensors")
-    assert_same(checkpoint.load(tmp_path / "c.safetensors"), example())
+    for saved in (example(), dataclasses.replace(example(), average=example(1).last)):
+        checkpoint.save(saved, tmp_path / "c.safetensors")
+        assert_same(checkpoint.load(tmp_path / "c.safetensors"), saved)
 
 
 def test_same_state_same_bytes(tmp_path: Path) -> None:
@@ -73,6 +74,20 @@ def test_a_module_without_tensors_has_a_checkpoint(tmp_path: Path) -> None:
     bare = dataclasses.replace(example(), last={}, best={}, optimizer={})
     checkpoint.save(bare, tmp_path / "c")
     assert_same(checkpoint.load(tmp_path / "c"), bare)
+
+
+def test_snapshots_come_back_and_are_no_checkpoints(tmp_path: Path) -> None:
+    snapshot = Snapshot(example().last, 2, 8, "0" * 64, "1" * 64)
+    checkpoint.save_snapshot(snapshot, tmp_path / "snapshots" / "1.safetensors")
+    found = checkpoint.load_snapshot(tmp_path / "snapshots" / "1.safetensors")
+    assert (found.epoch, found.step, found.config_sha256) == (2, 8, "0" * 64)
+    for name, value in snapshot.weights.items():
+        assert torch.equal(found.weights[name], value)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        checkpoint.load(tmp_path / "snapshots" / "1.safetensors")
+    checkpoint.save(example(), tmp_path / "c")
+    with pytest.raises(CheckpointError, match="not a snapshot"):
+        checkpoint.load_snapshot(tmp_path / "c")
 
 
 def test_non_finite_history_is_refused(tmp_path: Path) -> None:
@@ -126,5 +141,8 @@ def test_weights_fit_whole_or_not_at_all() -> None:
 
 def test_which_weights() -> None:
     assert example().weights("best").keys() == example().last.keys()
-    with pytest.raises(CheckpointError, match="'best' or 'last'"):
+    assert example().weights("last") is not example().average
+    averaged = dataclasses.replace(example(), average=example(1).last)
+    assert averaged.weights("last") is averaged.average
+    with pytest.raises(CheckpointError, match="'best', 'last' or"):
         example().weights("newest")

@@ -126,7 +126,7 @@ def test_training_decodes_and_evaluation_agrees(plane, tmp_path):
     config = RunConfig(
         name="walk",
         data=STAND_IN,
-        model={"name": "decoder", "hidden_size": 8, "dropout": 0.0, "residual": "mean"},
+        model={"name": "decoder", "hidden_size": 8, "dropout": 0.0, "base": "mean"},
         training={"epochs": 8, "batch_size": 32, "device": "cpu", "threads": 1},
     )
     run = train_and_export(config, tmp_path / "run")

@@ -7,13 +7,14 @@ import pytest
 import torch
 from contexts import classify_context, decode_dataset, forecast_context, neural
 
+from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import Windows
 from trainer.models import ModelError, build_model
 
 
-def build(context):
+def build(context, **settings):
     torch.manual_seed(0)
-    return build_model({"name": "decoder"}, context).eval()
+    return build_model({"name": "decoder", **settings}, context).eval()
 
 
 def inputs(context, rows=5):
@@ -91,15 +92,37 @@ def test_a_forecast_task_is_refused():
         build_model({"name": "decoder"}, forecast_context(3))
 
 
-def test_a_decoding_starts_at_the_linear_readout_or_at_the_train_mean():
-    dataset = decode_dataset(600)
+@pytest.mark.parametrize(
+    ("base", "model"), [("linear", "linear_readout"), ("place_field", "place_field")]
+)
+def test_a_decoding_starts_at_its_base(base, model):
+    dataset = decode_dataset(300)
     context = dataset.context()
     inputs = torch.from_numpy(dataset.test.batch(slice(0, 9)).inputs["neural"])
-    readout = build_model({"name": "linear_readout"}, context)
-    readout.fit_closed_form(dataset.train, dataset.validation)
-    module = build(context)
+    alone = build_model({"name": model}, context)
+    alone.fit_closed_form(dataset.train, dataset.validation)
+    module = build(context, base=base)
     module.fit_closed_form(dataset.train, dataset.validation)
-    torch.testing.assert_close(module(inputs), readout(inputs))
-    module = build_model({"name": "decoder", "residual": "mean"}, context).eval()
+    torch.testing.assert_close(module(inputs), alone(inputs))
+
+
+def test_a_decoding_starts_at_the_train_mean():
+    context = decode_dataset(300).context()
+    module = build(context, base="mean")
     mean = torch.from_numpy(context.target_statistics.mean.astype(np.float32))
-    torch.testing.assert_close(module(inputs), mean.expand(9, 2))
+    torch.testing.assert_close(module(neural(context, 9)), mean.expand(9, 2))
+    assert module.out_of_fold(neural(context, 9), np.arange(9)) is None
+
+
+def test_a_decoding_learns_what_fits_that_did_not_see_a_window_leave_over():
+    dataset = decode_dataset(300)
+    module = build(dataset.context(), base="linear")
+    module.fit_closed_form(dataset.train, dataset.validation)
+    fold = inner_folds(dataset.train, 5)[1]
+    readout = build_model({"name": "linear_readout"}, dataset.context())
+    readout.fit_closed_form(dataset.train.take(fold.fit), dataset.validation)
+    seen = torch.from_numpy(dataset.train.batch(fold.held).inputs["neural"])
+    base = module.out_of_fold(seen, fold.held)
+    torch.testing.assert_close(base, readout(seen))
+    torch.testing.assert_close(module(seen, base=base), base)
+    assert not torch.allclose(module(seen), base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,11 +10,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
 from trainer.models.linear_readout import LinearReadout
+from trainer.models.place_field import PlaceField
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
+
+FOLDS = 5
+BASES: dict[str, type[LinearReadout] | type[PlaceField]] = {
+    "linear": LinearReadout,
+    "place_field": PlaceField,
+}
 
 
 @MODELS.register("decoder")
@@ -24,8 +33,8 @@ class Decoder(nn.Module):
     tokens: stretches of equal length into which a window is cut, at most; short windows have one
         for each step. A remainder leaves out the oldest steps.
     dropout: of the representation.
-    residual: of decode, what the network corrects: "linear", the model linear_readout, or "mean",
-        that of the train part.
+    base: of decode, what the network corrects: "mean", that of the train part, or the answers of
+        the models "linear" (linear_readout) or "place_field" (for spike counts).
     """
 
     tasks = frozenset({"classify", "decode"})
@@ -38,10 +47,11 @@ class Decoder(nn.Module):
         hidden_size: Annotated[int, Field(ge=1)] = 32,
         tokens: Annotated[int, Field(ge=1)] = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
-        residual: Literal["linear", "mean"] = "linear",
+        base: Literal["mean", "linear", "place_field"] = "linear",
     ) -> None:
         super().__init__()
         self.classifies = context.task == "classify"
+        self._folds: tuple[np.ndarray, list[LinearReadout | PlaceField]] | None = None
         self.standardize = Standardize(context.statistics.mean, context.statistics.std)
         self.length = -(-context.steps // tokens)
         self.tokens = context.steps // self.length
@@ -58,21 +68,25 @@ class Decoder(nn.Module):
         if not self.classifies:
             assert context.target_statistics is not None
             mean, std = context.target_statistics.mean, context.target_statistics.std
-            linear = residual == "linear"
-            self.target = Standardize(np.zeros_like(mean) if linear else mean, std)
+            self.target = Standardize(mean if base == "mean" else np.zeros_like(mean), std)
             # Training starts at the answer that the network corrects.
             nn.init.zeros_(self.readout.weight)
             nn.init.zeros_(self.readout.bias)
-            if linear:
-                self.floor = LinearReadout(context)
+            if base != "mean":
+                self.base = BASES[base](context)
 
     def forward(
-        self, neural: Tensor, behavior: Tensor | None = None, behavior_mask: Tensor | None = None
+        self,
+        neural: Tensor,
+        behavior: Tensor | None = None,
+        behavior_mask: Tensor | None = None,
+        base: Tensor | None = None,
     ) -> Tensor:
         """Class probabilities (batch, class), rows sum to 1, or behaviour (batch, variable) raw.
 
         neural: (batch, time, channel, feature) raw; where the data have them also behavior
-        (batch, time, dim) raw and behavior_mask (batch, time) bool, see `Behavior`.
+        (batch, time, dim) raw and behavior_mask (batch, time) bool, see `Behavior`. `base`: of
+        decode, (batch, variable) raw, the answer to correct in place of the own base's.
         """
         # 1. columns of every step: (batch, time, column)
         columns = self.standardize(neural).flatten(2)
@@ -88,13 +102,40 @@ class Decoder(nn.Module):
         if self.classifies:
             return torch.softmax(answer, dim=-1)
         answer = self.target.invert(answer)
-        if hasattr(self, "floor"):
-            answer = answer + self.floor(neural, behavior, behavior_mask)
-        return answer
+        if base is None and hasattr(self, "base"):
+            base = self.base(neural)
+        return answer if base is None else answer + base
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
-        """Fit what the network corrects, and the scale of behaviour where it is an input."""
+        """Fit what the network corrects, also without each of five folds of the train part.
+
+        Fits the scale of behaviour too where that is an input.
+        """
         if hasattr(self, "behavior"):
             self.behavior.fit(train)
-        if hasattr(self, "floor"):
-            self.floor.fit_closed_form(train, validation)
+        if hasattr(self, "base"):
+            self.base.fit_closed_form(train, validation)
+            number, fits = np.zeros(len(train), np.int64), []
+            for index, fold in enumerate(inner_folds(train, FOLDS)):
+                number[fold.held] = index
+                fit = copy.deepcopy(self.base)
+                fit.fit_closed_form(train.take(fold.fit), validation)
+                fits.append(fit)
+            self._folds = number, fits
+
+    @torch.no_grad()
+    def out_of_fold(self, neural: Tensor, rows: np.ndarray) -> Tensor | None:
+        """Answers of the base for train windows by fits that did not see them, on the CPU.
+
+        neural: (batch, time, channel, feature) raw, the windows `rows` of the train part. Returns
+        (batch, variable) raw, None where there is nothing to fit.
+        """
+        if self._folds is None:
+            return None
+        number, fits = self._folds
+        answer = neural.new_empty(len(rows), self.readout.out_features)
+        for fold, fit in enumerate(fits):
+            own = torch.from_numpy(np.flatnonzero(number[rows] == fold))
+            if len(own):
+                answer[own] = fit(neural[own])
+        return answer

@@ -105,7 +105,7 @@ def principal(positions: np.ndarray) -> np.ndarray:
     axes = axes.flip(1)[:, :count]
     # An axis has no sign of its own: its largest entry is positive.
     signs = torch.sign(axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)))
-    return (centred @ (axes * signs)).numpy()
+    return np.asarray((centred @ (axes * signs)).numpy())
 
 
 def _quantiles(coordinate: np.ndarray, places: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def linear_track(
     width: Positive = 0.25,
     above: Positive = 15.0,
     seconds: Positive = 990.0,
-    window: Annotated[int, Field(ge=1)] = 4,
+    window: Annotated[int, Field(ge=1)] = 12,
     split: Split = TimeSplit(train=0.6, validation=0.1, test=0.3),  # noqa: B008
     stride: Stride = Stride(train=1, validation=1, test=1),  # noqa: B008
 ) -> Dataset:
@@ -33,8 +33,9 @@ def linear_track(
 
     Counts in bins of `width` seconds; windows of `window` bins, answered with the position at the
     last one. Position counts where its speed is above `above` px/s, in the first `seconds`: the
-    rest of the recording is rest. The last 30 % of the time are the test part. From nelpy's example
-    data, MIT; species and site not stated.
+    rest of the recording is rest. The last 30 % of the time are the test part. The animal's cells
+    fire at places: `place_field` decodes them. From nelpy's example data, MIT; species and site not
+    stated.
     """
     recording = open_recording(resolve(path), format="npz")
     start = recording.modalities["behavior"].span[0]

@@ -27,6 +27,13 @@ def train_and_export(
     """
     console = console or Console()
     run = train(config, output, resume=resume, overwrite=overwrite, console=console)
+    finish(run, console)
+    return run
+
+
+def finish(run: Run, console: Console) -> None:
+    """Draw a trained run's pictures and export its artifact; raises ExportError."""
+    output, config = run.folder, run.config
     metric = folder.HELD_OUT[run.dataset.task]
     plots.loss_curve(
         output / folder.LOSS_PLOT,
@@ -41,4 +48,3 @@ def train_and_export(
     evaluation.draw_example(run.dataset, shown, output / folder.FORECAST_PLOT, config.name)
     console.print("exporting …", highlight=False)
     export_artifact(run.module, run.dataset, config, run.metrics, output / folder.ARTIFACT)
-    return run

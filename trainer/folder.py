@@ -14,6 +14,8 @@ ARTIFACT = "artifact"
 MANIFEST = "manifest.json"  # of an artifact, whose folder holds a config.yaml too
 EVALUATION = "evaluation"
 SNAPSHOTS = "snapshots"
+FOLDS = "folds"  # of an ensemble: its members' configs trained without a part of the train part
+WEIGHTS, WEIGHTS_PLOT = "weights.json", "weights.png"  # of an ensemble
 # Patterns, removed in this order: while anything of a run is left, so is what tells that it is one.
 RESULTS = (
     LOSS_PLOT,
@@ -24,6 +26,9 @@ RESULTS = (
     f"{ARTIFACT}-snapshot-*",
     EVALUATION,
     SNAPSHOTS,
+    WEIGHTS_PLOT,
+    WEIGHTS,
+    FOLDS,
     METRICS,
     CHECKPOINT,
 )
@@ -77,13 +82,14 @@ def snapshot(output: Path, number: int) -> Path:
 def is_run(folder: Path) -> bool:
     """Whether `folder` is that of a run, not that of an artifact or of anything else.
 
-    A run that was stopped before its first checkpoint holds a config.yaml alone.
+    A run that was stopped before its first checkpoint holds a config.yaml alone, an ensemble the
+    folds that were trained until then.
     """
     if not (folder / CONFIG).is_file() or (folder / MANIFEST).exists():
         return False
     marks = {METRICS, CHECKPOINT}
     names = {path.name for path in folder.iterdir() if ".tmp-" not in path.name}
-    return bool(names & marks) or names == {CONFIG}
+    return bool(names & marks) or names <= {CONFIG, FOLDS, WEIGHTS}
 
 
 def sweep(folder: Path) -> None:

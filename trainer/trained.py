@@ -49,12 +49,7 @@ def load_run(output: Path, which: str = "kept", *, dataset: Dataset | None = Non
         check_same_run(saved, config, dataset)
         module = build(config, dataset)
         name = kept(config, dataset) if which == "kept" else which
-        if name.startswith(SNAPSHOT):
-            snapshot = load_snapshot(output, name, saved)
-            weights, epoch = snapshot.weights, snapshot.epoch
-        else:
-            weights = saved.weights(name)
-            epoch = saved.best_epoch if name == "best" else saved.epoch
+        weights, epoch = chosen_weights(output, name, saved)
         checkpoint.load_weights(module, weights)
         module.eval()
         scale = scoring.target_scale(dataset.train)
@@ -63,6 +58,19 @@ def load_run(output: Path, which: str = "kept", *, dataset: Dataset | None = Non
             scores = scoring.held_out(module, dataset.parts[part], scale, torch.device("cpu"))
             metrics |= {f"{part}_{name}": value for name, value in scores.items()}
     return Run(output, config, dataset, module, metrics, saved.history)
+
+
+def chosen_weights(
+    output: Path, name: str, saved: Checkpoint
+) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights called "best", "last" or "snapshot-1", … of a run, and their epoch.
+
+    `saved` is the run's checkpoint. Raises CheckpointError where they are not there.
+    """
+    if name.startswith(SNAPSHOT):
+        snapshot = load_snapshot(output, name, saved)
+        return snapshot.weights, snapshot.epoch
+    return saved.weights(name), saved.best_epoch if name == "best" else saved.epoch
 
 
 def load_snapshot(output: Path, name: str, saved: Checkpoint) -> Snapshot:

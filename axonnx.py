@@ -12,7 +12,9 @@ COMMANDS = {
     "train": ("trainer.cli", "train a model from a YAML file and export its artifact"),
     "prepare": ("trainer.cli", "turn a raw recording into windows"),
     "evaluate": ("trainer.cli", "score an artifact against the baselines"),
+    "benchmark": ("trainer.cli", "compare models on data sets over seeds, in one table"),
     "crossvalidate": ("trainer.cli", "train a config once per fold"),
+    "sweep": ("trainer.cli", "choose a config's settings by its held-out metric"),
     "export": ("trainer.cli", "rebuild an artifact from a run"),
     "runs": ("trainer.cli", "list, show and compare runs"),
     "models": ("trainer.cli", "list the models and their settings"),
@@ -35,6 +37,8 @@ REQUIRES = {
     "serve.call": ("client",),
     "submission.cli": ("submission", "cpu"),
 }
+# The extras of packages that few commands need.
+EXTRAS = {"optuna": "sweep", "ray": "ray"}
 PACKAGES = frozenset(module.split(".")[0] for module in REQUIRES)
 
 
@@ -77,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _hint(word: str, module: str, missing: str | None) -> str:
     """Which extras to install for a command."""
-    extras = REQUIRES[module]
+    more = EXTRAS.get((missing or "").split(".")[0])
+    extras = REQUIRES[module] if more is None else (*REQUIRES[module], more)
     return (
         f"`axonnx {word}` needs the Python package {missing!r}: run "
         f"`uv sync {' '.join(f'--extra {extra}' for extra in extras)}` "

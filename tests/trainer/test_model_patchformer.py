@@ -84,6 +84,34 @@ def test_features_are_a_choice(features):
     assert same == (features == "potential")
 
 
+def test_potential_and_other_features_are_embedded_apart_and_added():
+    context = forecast_context(3, features=4)
+    module = build(context, features="all", patch_len=3)
+    assert module.embed.weight.shape == (64, 3)
+    assert module.bands.weight.shape == (64, 3 * 3)
+    assert build(context, patch_len=3).bands is None
+    seen = []
+    module.temporal.register_forward_hook(lambda m, a, out: seen.append(a[0]))
+    x = neural(context, 2)
+    flat = x.clone()
+    # Features at their train mean add nothing but the bias.
+    flat[..., 1:] = torch.from_numpy(context.statistics.mean.mean(0)[1:].astype(np.float32))
+    forward(module, x)
+    forward(module, flat)
+    potential = build(context, patch_len=3)
+    potential.load_state_dict(module.state_dict(), strict=False)
+    potential.temporal.register_forward_hook(lambda m, a, out: seen.append(a[0]))
+    forward(potential, x)
+    torch.testing.assert_close(seen[1], seen[2] + module.bands.bias, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(seen[0], seen[1])
+
+
+def test_feed_forward_is_a_multiple_of_the_width():
+    module = build(forecast_context(3), feed_forward=3)
+    assert module.temporal[0].feed_forward[1].weight.shape == (3 * 64, 64)
+    assert module.mixing[0].feed_forward[4].weight.shape == (64, 3 * 64)
+
+
 def test_observed_steps_come_back_as_they_are():
     context = forecast_context(3)
     x = neural(context, 2)

@@ -43,20 +43,24 @@ def test_the_default_sees_all_ten_steps():
     assert not torch.equal(forward(module, changed)[:, 10:], forward(module, x)[:, 10:])
 
 
-@pytest.mark.parametrize("spacing", [1, 2, 4, 16])
-@pytest.mark.parametrize("kernel", [1, 2, 3])
-def test_a_level_is_a_dilated_causal_convolution(kernel, spacing):
+@pytest.mark.parametrize("steps", [1, 6, 10, 17])
+@pytest.mark.parametrize(("kernel", "levels"), [(1, 2), (2, 3), (3, 3), (4, 2)])
+def test_the_last_state_is_that_of_dilated_causal_convolutions(kernel, levels, steps):
     torch.manual_seed(0)
-    level = Level(4, kernel, spacing, 0.0).eval()
-    x = torch.randn(2, 3, 10, 4)
+    network = torch.nn.Sequential(*[Level(4, kernel, 0.0) for _ in range(levels)]).eval()
+    x = torch.randn(2, 3, steps, 4)
+    expected = x
     with torch.no_grad():
-        normed = level.norm(x).flatten(0, 1).transpose(1, 2)
-        # Columns of tap 0 (the newest) come first; conv1d has the oldest first.
-        weight = level.layers[0].weight.unflatten(1, (kernel, 4)).flip(1).transpose(1, 2)
-        past = pad(normed, (spacing * (kernel - 1), 0))
-        hidden = conv1d(past, weight, level.layers[0].bias, dilation=spacing).transpose(1, 2)
-        expected = x + level.layers[1:](hidden).unflatten(0, (2, 3))
-        torch.testing.assert_close(level(x), expected, rtol=1e-5, atol=1e-6)
+        for number, level in enumerate(network):
+            # Columns of tap 0 (the newest) come first; conv1d has the oldest first.
+            weight = level.layers[0].weight.unflatten(1, (kernel, 4)).flip(1).transpose(1, 2)
+            normed = level.norm(expected).flatten(0, 1).transpose(1, 2)
+            past = pad(normed, (2**number * (kernel - 1), 0))
+            hidden = conv1d(past, weight, level.layers[0].bias, dilation=2**number)
+            added = level.layers[1:](hidden.transpose(1, 2)).unflatten(0, (2, 3))
+            expected = expected + added
+        answer = network(x)[..., -1, :]
+    torch.testing.assert_close(answer, expected[..., -1, :], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 9, 10])

@@ -30,8 +30,9 @@ class TCN(Forecaster):
     After Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent
     Networks for Sequence Modeling", 2018, with attention across channels on the last state.
 
-    width: of every state. levels, kernel: convolutions of `kernel` steps that lie 1, 2, 4, … apart,
-        one spacing a level: the last state sees 1 + (kernel - 1) * (2**levels - 1) steps.
+    width: of every state. levels, kernel: convolutions of `kernel` states that lie 1, 2, 4, …
+        steps apart, one spacing a level: the last state sees 1 + (kernel - 1) * (2**levels - 1)
+        steps. States that do not reach it are not computed.
     channel_blocks, heads, feed_forward: attention blocks over channels, see `Block`.
     The others: see `Forecaster`.
     """
@@ -71,9 +72,7 @@ class TCN(Forecaster):
             session_dropout=session_dropout,
         )
         self.embed = nn.Linear(self.features, width)
-        self.temporal = nn.Sequential(
-            *[Level(width, kernel, 2**level, dropout) for level in range(levels)]
-        )
+        self.temporal = nn.Sequential(*[Level(width, kernel, dropout) for _ in range(levels)])
         self.mixing = blocks(channel_blocks, width, heads, dropout, feed_forward)
         self.head = direct_head(width, self.horizon)
 
@@ -89,15 +88,16 @@ class TCN(Forecaster):
 
 
 class Level(nn.Module):
-    """x plus a causal convolution of norm(x) and a second layer: (..., step, width) -> the same.
+    """x plus a causal convolution of norm(x), at every second state, the last one among them.
 
-    The convolution is one product over `kernel` copies of the states, each `spacing` steps older
-    than the next: the same bits in a batch of any size.
+    (..., step, width) -> (..., (step + 1) // 2, width). What follows sees states twice as far
+    apart: the last state is that of convolutions whose spacing doubles from level to level. One
+    product over `kernel` delayed copies gives a row the same bits in a batch of any size.
     """
 
-    def __init__(self, width: int, kernel: int, spacing: int, dropout: float) -> None:
+    def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.delays = [spacing * tap for tap in range(kernel)]
+        self.kernel = kernel
         self.norm = nn.LayerNorm(width)
         self.layers = nn.Sequential(
             nn.Linear(kernel * width, width),
@@ -108,11 +108,11 @@ class Level(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., step, width) -> (..., step, width)."""
+        """x: (..., step, width) -> (..., (step + 1) // 2, width)."""
         normed, steps = self.norm(x), x.shape[-2]
         # Before the first step there are zeros.
-        taps = [delayed(normed, min(delay, steps)) for delay in self.delays]
-        output: Tensor = x + self.layers(torch.cat(taps, dim=-1))
+        taps = [thinned(delayed(normed, min(tap, steps))) for tap in range(self.kernel)]
+        output: Tensor = thinned(x) + self.layers(torch.cat(taps, dim=-1))
         return output
 
 
@@ -122,3 +122,8 @@ def delayed(x: Tensor, steps: int) -> Tensor:
         return x
     padded = nn.functional.pad(x, (0, 0, steps, 0))
     return padded[..., : x.shape[-2], :]
+
+
+def thinned(x: Tensor) -> Tensor:
+    """Every second step of x (..., step, width), the last one among them."""
+    return x[..., (x.shape[-2] - 1) % 2 :: 2, :]

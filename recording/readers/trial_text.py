@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -35,12 +35,17 @@ _NAMES = re.compile(r"channels[^()]{0,80}order:?\s*\(([^()]{1,10000})\)", re.IGN
 
 
 class TrialTextOptions(Options):
-    """Options of `.ts` files, which state neither channel names nor units, and seldom a rate."""
+    """Options of `.ts` files, which state neither channel names nor units, and seldom a rate.
+
+    `layout` is "restored" for sets whose axes were mixed up when they were made, see `restored`;
+    the channels that come back are the first of `channel_names`.
+    """
 
     rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     unit: str | None = None
     type: str = "other"
     channel_names: tuple[str, ...] | None = None
+    layout: Literal["archived", "restored"] = "archived"
 
 
 @dataclass
@@ -85,9 +90,10 @@ def open_trial_text(path: Path, options: TrialTextOptions) -> Recording:
         header = _read_header(lines)
         rate, findings = _rate(header, options)
         with Spool() as spool:
-            lengths, kinds = _read_trials(lines, header, rate, spool)
+            stored, lengths, kinds = _read_trials(lines, header, rate, options.layout, spool)
             values, channels = spool.signal(), spool.columns
-    names, origin = _channel_names(header, options, channels)
+    names, origin = _channel_names(header, options, stored)
+    names = names[:channels]
     unit, factor = stated_unit(options.unit or "", options.type, stream="neural")
     firsts = np.cumsum([0, *lengths])
     pieces = tuple(
@@ -198,9 +204,9 @@ def _channel_names(
 
 
 def _read_trials(
-    lines: Iterator[tuple[int, str]], header: _Header, rate: float, spool: Spool
-) -> tuple[list[int], list[int]]:
-    """Length and class number of every trial; the samples (time, channel) go into the spool."""
+    lines: Iterator[tuple[int, str]], header: _Header, rate: float, layout: str, spool: Spool
+) -> tuple[int, list[int], list[int]]:
+    """Channels of the file, length and class number of every trial; samples go into the spool."""
     channels = 1 if header.flag("univariate") else header.number("dimensions", "dimension")
     equal = header.fields.get("equallength", "true").lower() == "true"
     length = header.number("serieslength") if equal else None
@@ -219,17 +225,38 @@ def _read_trials(
                 raise RecordingError(f"{len(trial)} samples; must be {length}", at=start)
             if len(lengths) == MOST_TRIALS:
                 raise RecordingError(f"more than {MOST_TRIALS} trials")
+            values = restored(trial, start) if layout == "restored" else trial
         except RecordingError as error:
             raise RecordingError(
                 f"line {number}: {error.problem}", stream=error.stream or "neural", at=error.at
             ) from None
         channels, length = trial.shape[1], len(trial) if equal else None
-        spool.add(trial)
+        spool.add(values)
         lengths.append(len(trial))
         kinds.append(kind)
     if not lengths:
         raise RecordingError("no trial stands behind @data")
-    return lengths, kinds
+    assert channels is not None
+    return channels, lengths, kinds
+
+
+def restored(trial: np.ndarray, start: float = 0.0) -> np.ndarray:
+    """The channels that a trial holds whole, where its axes were mixed up: (time, channel).
+
+    In such a trial (time, channel) channel k + 1 is channel k shifted by as many samples as there
+    are channels: all are stretches of one stream, in which the first recorded channels stand
+    behind one another, each of `time` samples; the others are lost. Raises RecordingError, at
+    `start` s, for a trial that is not one stream.
+    """
+    steps, channels = trial.shape
+    if channels > steps or (trial[channels:, :-1] != trial[:-channels, 1:]).any():
+        raise RecordingError(
+            "layout restored: its channels are not stretches of one stream; give layout: archived",
+            at=start,
+        )
+    stream = np.concatenate([trial[:channels, :-1].T.reshape(-1), trial[:, -1]])
+    whole = len(stream) // steps
+    return stream[: whole * steps].reshape(whole, steps).T.copy()
 
 
 def _read_trial(line: str, header: _Header, start: float, rate: float) -> tuple[np.ndarray, int]:

@@ -202,3 +202,36 @@ def test_the_uea_sets(shared_data, name, rate, counts, length, channels):
     assert found.trials.names[found.trials.kinds[-1]] == label
     if channels == 28:
         assert found.neural.names[::9] == ("F3", "FC2", "C6", "O2")
+
+
+def stream_trials(channels, steps, trials=2):
+    """Streams (trial, value), and the lines of a file whose axes were mixed up."""
+    random = np.random.default_rng(0)
+    streams = random.normal(size=(trials, channels * (channels - 1) + steps)).astype(np.float32)
+    lines = [
+        ":".join(
+            ",".join(map(str, one[channels * k : channels * k + steps])) for k in range(channels)
+        )
+        for one in streams.astype(np.float64)
+    ]
+    return streams, [f"{line}:left" for line in lines]
+
+
+@given(channels=st.integers(1, 6), more=st.integers(0, 20))
+def test_restored_channels_stand_behind_one_another_in_the_stream(folder, channels, more):
+    steps = channels + more
+    streams, lines = stream_trials(channels, steps)
+    names = [f"c{index}" for index in range(channels)]
+    path = write(folder, lines, dimensions=str(channels), seriesLength=str(steps))
+    found = open_recording(path, {"layout": "restored", "channel_names": names}).neural
+    whole = streams.shape[1] // steps
+    assert [channel.name for channel in found.channels] == names[:whole]
+    values = np.asarray(found.values[:]).reshape(2, steps, whole)
+    expected = streams[:, : whole * steps].reshape(2, whole, steps).transpose(0, 2, 1)
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_trials_that_are_not_one_stream_have_nothing_to_restore(tmp_path):
+    path = write(tmp_path)
+    with pytest.raises(RecordingError, match=r"line 11: layout restored: .* layout: archived"):
+        open_recording(path, {"layout": "restored"})

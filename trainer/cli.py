@@ -299,6 +299,12 @@ def _sweep(argv: list[str]) -> int:
     return run(rest, overrides)
 
 
+def _benchmark(argv: list[str]) -> int:
+    from trainer.benchmark import run
+
+    return run(argv)
+
+
 def _models(argv: list[str]) -> int:
     parser = _parser("models", "List the models, or the settings of one.", "axonnx models gru")
     parser.add_argument("name", metavar="NAME", nargs="?", help="a model")
@@ -379,6 +385,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "prepare": _prepare,
     "runs": _runs,
     "evaluate": _evaluate,
+    "benchmark": _benchmark,
     "crossvalidate": _crossvalidate,
     "sweep": _sweep,
     "export": _export,

@@ -1,0 +1,156 @@
+"""docs/results.md and docs/models.md, written from published results alone: no run, no data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact.bundle import write_file
+from trainer import yaml_source
+from trainer.benchmark_report import METRIC_NAMES, change, grid, markdown, spread
+from trainer.models import MODELS
+from trainer.registry import UnknownNameError
+
+HARNESS = "axonnx benchmark"
+HOW = (
+    "Written by `axonnx benchmark --docs` from `benchmarks/results/*.json`; not edited by hand.",
+    "**How to read the tables.** Every model has the same windows, masking and output units, and "
+    "is scored as its exported artifact answers, in raw units. ± is Student's 95 % half width over "
+    "seeds, where there are several. *Against …* is the change of the error in per cent (negative "
+    "is better), or the difference of the score (positive is better), of the mean over seeds on "
+    "the very same test windows, with the 95 % interval of a paired bootstrap: of forecasts and "
+    "decoded behaviour over moving blocks of 10 windows, of classes over trials. It holds for this "
+    "recording: it knows nothing of other people or days.",
+    "*Skill* is the share of the best linear model's error that is gone. *One window* is the "
+    "median processor time of `Model.predict` for one window on one core, *training* the processor "
+    "time of the fit or of all epochs. *Validation* is the same score on the part by which "
+    "settings and epochs were chosen.",
+)
+
+
+def write(results: Path, docs: Path) -> list[Path]:
+    """Write both pages from every results file of this harness; returns their paths."""
+    found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    found = [report for report in found if report.get("harness") == HARNESS]
+    pages = {"results.md": results_page(found, results, docs), "models.md": models_page(found)}
+    return [write_file(docs / name, text.encode()) for name, text in pages.items()]
+
+
+def results_page(reports: Sequence[Mapping[str, Any]], results: Path, docs: Path) -> str:
+    """Every benchmark with its command, tables and pictures."""
+    parts = ["# Results", *HOW]
+    for report in reports:
+        parts += _benchmark(report, _from(docs, results))
+    return "\n\n".join(parts) + "\n"
+
+
+def models_page(reports: Sequence[Mapping[str, Any]]) -> str:
+    """One card per registered model: what it is, its settings and its figures."""
+    parts = [
+        "# Models",
+        "Written by `axonnx benchmark --docs`; not edited by hand. What the columns mean is said "
+        "in [results](results.md). `axonnx models NAME` lists every setting. Settings that are "
+        "not named here have their defaults.",
+    ]
+    cards: dict[str, list[str]] = {}
+    for report in reports:
+        summary = report["summary"]
+        for label, model in summary["models"].items():
+            if "/" not in label:  # an item of an ablation has its own table
+                cards.setdefault(model["registered"], []).extend(_card(summary, label))
+    for name in sorted(cards):
+        parts += [f"## {name}", _summary_of(name), *cards[name]]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _benchmark(report: Mapping[str, Any], pictures: str) -> list[str]:
+    summary = report["summary"]
+    versions = ", ".join(f"{name} {one}" for name, one in sorted(report["versions"].items()))
+    looks = ", ".join(
+        f"{label} {one['runs']} times by {one['configs']} configs"
+        for label, one in report["looks_at_test_parts"].items()
+    )
+    ranking = [name for name in report["pictures"] if name == "ranking.png"]
+    others = [name for name in report["pictures"] if name != "ranking.png"]
+    return [
+        f"## {summary['title']}",
+        *([summary["text"].strip()] if summary["text"].strip() else []),
+        f"```\n{report['command']}\n```",
+        *_shown(pictures, report["benchmark"], ranking),
+        *markdown(summary),
+        *_shown(pictures, report["benchmark"], others),
+        f"Test parts were scored: {looks}. Made with {versions} on {report['machine']['processor']}"
+        f" ({report['machine']['system']}).",
+    ]
+
+
+def _shown(pictures: str, benchmark: str, names: Sequence[str]) -> list[str]:
+    said = {name: name.removesuffix(".png").replace("-", " ") for name in names}
+    return [f"![{benchmark}: {said[name]}]({pictures}/{benchmark}/{name})" for name in names]
+
+
+def _card(summary: Mapping[str, Any], label: str) -> list[str]:
+    model = summary["models"][label]
+    head = ["data", "score", f"against {summary['reference']}", "parameters", "CPU ms", "training"]
+    lines = []
+    for data, one in summary["data"].items():
+        for row in one["rows"]:
+            if row["model"] == label:
+                metric = one["metric"]
+                score = f"{METRIC_NAMES[metric]} {spread(row['scores'][metric], metric)}"
+                spent = row["training_cpu_s"]
+                lines.append(
+                    [
+                        data,
+                        score,
+                        change(row["paired"]),
+                        f"{row['parameters']:,}".replace(",", " "),
+                        f"{row['latency_ms']:.2f}",
+                        "–" if spent is None else f"{spent:.1f} s",
+                    ]
+                )
+    joined = f" It joins {', '.join(model['ensemble_of'])}." if model["ensemble_of"] else ""
+    return [
+        f"### {label}, in {summary['name']}",
+        f"{_settings(model['settings'])}{joined}",
+        grid(head, lines),
+    ]
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Settings that are not defaults, once where they are the same on every data set."""
+    texts = {data: _flow(one) for data, one in settings.items()}
+    if len(set(texts.values())) == 1:
+        return f"Settings: {next(iter(texts.values()))}."
+    return "Settings: " + "; ".join(f"on {data} {text}" for data, text in texts.items()) + "."
+
+
+def _flow(one: Mapping[str, Any]) -> str:
+    named = [
+        f"`{section}.{key}: {_yaml(value)}`"
+        for section in ("model", "training")
+        for key, value in one[section].items()
+        if key not in ("device", "threads")
+    ]
+    return ", ".join(named) or "all by default"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return json.dumps(value)
+    return yaml_source.dump(value).replace("\n...", "").strip()
+
+
+def _summary_of(name: str) -> str:
+    try:
+        return MODELS.summary(name)
+    except UnknownNameError:
+        return ""
+
+
+def _from(docs: Path, results: Path) -> str:
+    """The way from the pages to the results, as a link writes it."""
+    return Path(os.path.relpath(results, docs)).as_posix()

@@ -155,7 +155,10 @@ class Forecaster(nn.Module):
         if self._folds is None:
             return None
         number, fits = self._folds
-        seen, drift = self._without_drift(neural[:, : self.observed, :, : self.features])
+        observed = neural[:, : self.observed, :, : self.features]
+        # The network may be elsewhere; the fits stay on the CPU.
+        seen, drift = self._without_drift(observed.to(self.averages.device))
+        seen, drift = seen.cpu(), None if drift is None else drift.cpu()
         answer = neural.new_empty(len(rows), self.horizon, neural.shape[2])
         for fold, fit in enumerate(fits):
             own = torch.from_numpy(np.flatnonzero(number[rows] == fold))

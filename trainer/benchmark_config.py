@@ -26,7 +26,15 @@ LINEAR = frozenset({"ar", "linear", "linear_readout"})
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
 Section = dict[str, Any]
-Metric = Literal["mse", "mse_raw", "accuracy", "balanced_accuracy", "r2", "median_error"]
+Metric = Literal[
+    "mse",
+    "mse_raw",
+    "accuracy",
+    "balanced_accuracy",
+    "r2",
+    "median_error",
+    "median_error_share",
+]
 
 
 class Changes(BaseModel):
@@ -65,7 +73,7 @@ class Goal(BaseModel):
         the paired 95 % interval shall reach beyond no difference, too. On a data set that is
         `compared_with` another, the other model is that set's.
     at_most, at_least: a number, in the metric's unit; with `interval` for the 95 % interval over
-        seeds, too.
+        seeds, too. about: a figure of others, to be met within `percent` of it.
     """
 
     model_config = _STRICT
@@ -79,13 +87,14 @@ class Goal(BaseModel):
     points: float = 0.0
     at_most: float | None = None
     at_least: float | None = None
+    about: float | None = None
     interval: bool = False
 
     @model_validator(mode="after")
     def _one_bound(self) -> Goal:
-        bounds = (self.below, self.above, self.at_most, self.at_least)
+        bounds = (self.below, self.above, self.at_most, self.at_least, self.about)
         if sum(bound is not None for bound in bounds) != 1:
-            raise ValueError("must have one of below, above, at_most and at_least")
+            raise ValueError("must have one of below, above, at_most, at_least and about")
         return self
 
 

@@ -82,8 +82,8 @@ def _benchmark(report: Mapping[str, Any], pictures: str) -> list[str]:
         *_shown(pictures, report["benchmark"], ranking),
         *markdown(summary),
         *_shown(pictures, report["benchmark"], others),
-        f"Test parts were scored: {looks}. Made with {versions} on {report['machine']['processor']}"
-        f" ({report['machine']['system']}).",
+        f"Test parts were scored by this benchmark: {looks}. Made with {versions} on "
+        f"{report['machine']['processor']} ({report['machine']['system']}).",
     ]
 
 

@@ -87,7 +87,10 @@ def _bound(sets: Mapping[str, Any], goal: Goal, label: str, metric: str) -> dict
     score = own["scores"][metric]
     half = score["half_width"]
     interval = None if half is None else [score["mean"] - half, score["mean"] + half]
-    if goal.at_most is not None:
+    if goal.about is not None:
+        met, reach = abs(score["mean"] / goal.about - 1.0) <= goal.percent / 100.0, 0
+        text, beyond = f"within {goal.percent:g} % of {goal.about:g}", True
+    elif goal.at_most is not None:
         met, reach, text = score["mean"] <= goal.at_most, 1, f"<= {goal.at_most:g}"
         beyond = interval is not None and interval[reach] <= goal.at_most
     else:

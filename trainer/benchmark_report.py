@@ -19,6 +19,7 @@ METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "r2": "R²",
     "median_error": "median distance",
+    "median_error_share": "median distance, share",
 }
 _DIGITS = {"mse": ".4f", "mse_raw": ".5g", "r2": ".3f", "median_error": ".4g"}
 

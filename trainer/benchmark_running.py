@@ -63,7 +63,12 @@ def _one(job: Job, dataset: Dataset, output: Path, console: Console) -> None:
         return
     facts.setdefault("config", config.resolved())
     facts.setdefault("members", members)
-    for unknown in ("training_cpu_s", "wall_s", "resumed"):  # of a run that was not scored in time
+    for unknown in (
+        "training_cpu_s",
+        "wall_s",
+        "resumed",
+        "epochs",
+    ):  # of a run that was not scored in time
         facts.setdefault(unknown, None)
     facts |= {"data": job.data, "label": job.model, "seed": job.seed}
     facts["config_sha256"] = config_digest(config.resolved())

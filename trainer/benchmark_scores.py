@@ -22,7 +22,7 @@ from artifact.arrays import encode_npz
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
 from artifact.model import Model
-from trainer import candidates, scoring
+from trainer import candidates, metrics, scoring
 from trainer.candidates import Predict
 from trainer.data.windows import TARGETS, Dataset, Windows
 
@@ -76,6 +76,8 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
     if dataset.task == "decode":
         facts["output_units"] = list(candidates.output_units(dataset))
         facts["shared_unit"] = candidates.shared_unit(dataset)
+        assert dataset.train.targets is not None
+        facts["extent"] = metrics.extent(dataset.train.targets)
     _write(scores / label / "data", arrays, facts)
 
 

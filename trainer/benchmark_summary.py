@@ -24,11 +24,11 @@ from trainer.registry import UnknownNameError
 
 BLOCK = paired.BLOCK  # test windows that stay together
 RANKED = {"forecast": "mse", "classify": "balanced_accuracy", "decode": "r2"}
-SMALLER = frozenset({"mse", "mse_raw", "median_error"})
+SMALLER = frozenset({"mse", "mse_raw", "median_error", "median_error_share"})
 METRICS = {
     "forecast": ("mse", "mse_raw"),
     "classify": ("accuracy", "balanced_accuracy"),
-    "decode": ("r2", "median_error"),
+    "decode": ("r2", "median_error", "median_error_share"),
 }
 
 
@@ -95,7 +95,9 @@ def _score(data: Kept, run: Kept, metric: str, part: str) -> Score:
     target = target.astype(np.float64)
     if metric == "r2":
         return paired.r2(answer, target)
-    return paired.median(np.sqrt(np.square(answer - target).sum(axis=1)))
+    distance = np.sqrt(np.square(answer - target).sum(axis=1))
+    share = metric == "median_error_share"
+    return paired.median(100.0 * distance / data.facts["extent"] if share else distance)
 
 
 def value(results: Results, place: tuple[str, str], metric: str) -> float:
@@ -111,7 +113,11 @@ def _value(score: Score, windows: int) -> float:
 def _data_set(benchmark: Benchmark, results: Results, label: str) -> dict[str, Any]:
     data = results.data[label]
     task, metric = data.facts["task"], ranked_by(benchmark, data)
-    names = [name for name in METRICS[task] if name != "median_error" or data.facts["shared_unit"]]
+    names = [
+        name
+        for name in METRICS[task]
+        if not name.startswith("median_error") or data.facts["shared_unit"]
+    ]
     order = [model for model in benchmark.models if (label, model) in results.runs]
     rows = [_row(results, label, model, names) for model in order]
     linear = [row for row in rows if row["model"] in benchmark.linear_models()]
@@ -143,6 +149,7 @@ def unit(metric: str, facts: Mapping[str, Any]) -> str:
         "balanced_accuracy": "%",
         "r2": "1",
         "median_error": str(facts.get("shared_unit")),
+        "median_error_share": "% of the range",
     }[metric]
 
 
@@ -180,8 +187,11 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return found
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's model and training set otherwise than by default; paths are left out."""
+def settings(config: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    """What a run's model and training set otherwise than by default; paths are left out.
+
+    Without `epochs` nothing was trained, and its settings did nothing.
+    """
     model = dict(config["model"])
     name = model.pop("name")
     try:
@@ -200,7 +210,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     trained = {
         key: value for key, value in config["training"].items() if value != defaults.get(key)
     }
-    return {"model": chosen, "training": trained}
+    return {"model": chosen, "training": trained if epochs else {}}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -340,6 +350,9 @@ def _models(benchmark: Benchmark, results: Results) -> dict[str, Any]:
             found[label] = {
                 "registered": next(iter(runs.values())).facts["model"],
                 "ensemble_of": list(entry.ensemble_of),
-                "settings": {data: settings(run.facts["config"]) for data, run in runs.items()},
+                "settings": {
+                    data: settings(run.facts["config"], run.facts["epochs"])
+                    for data, run in runs.items()
+                },
             }
     return found

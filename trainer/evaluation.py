@@ -192,8 +192,9 @@ def score_decode(
 
     Of measured values alone. R² is 1 - SSE / SST with SST about the mean of the test values; `r2`
     is its mean over the variables that vary. `mse` is in units of `scale` (variable,) squared,
-    `mse_raw_per_variable` in the variable's own. `inputs`: as in `score_forecast`. Returns the
-    scores and the answers (window, variable).
+    `mse_raw_per_variable` in the variable's own; `median_error_share` is of the range of the train
+    targets along their main axis, such as the length of a track. `inputs`: as in `score_forecast`.
+    Returns the scores and the answers (window, variable).
     """
     windows = dataset.test
     answer = np.concatenate([each for _, each in _answers(predict, inputs or windows)])
@@ -219,6 +220,9 @@ def score_decode(
     distance = metrics.distances(answer, target)
     if shared_unit(dataset) is not None and len(distance):
         scores["median_error"] = float(np.median(distance))
+        assert dataset.train.targets is not None
+        extent = metrics.extent(dataset.train.targets)
+        scores["median_error_share"] = scores["median_error"] / extent if extent > 0 else None
     return scores, answer
 
 

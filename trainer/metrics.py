@@ -205,6 +205,17 @@ def distances(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.square(answer[measured] - target[measured]).sum(axis=1)))
 
 
+def extent(targets: np.ndarray) -> float:
+    """Range of targets (window, variable) along their first principal axis, as a track's length.
+
+    Windows in which a variable was not measured are left out.
+    """
+    known = targets[np.isfinite(targets).all(axis=1)].astype(np.float64)
+    centred = known - known.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return float(np.ptp((centred * axes[:, -1]).sum(axis=1)))
+
+
 def _central(values: np.ndarray) -> list[float] | None:
     if len(values) == 0:
         return None

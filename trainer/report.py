@@ -48,7 +48,7 @@ def _summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     ]
     head = ["model", *_HEADS[report["task"]]]
     if report["task"] == "decode" and report["data"]["shared_unit"]:
-        head.append(f"median error ({report['data']['shared_unit']})")
+        head.append(f"median error ({report['data']['shared_unit']}, share of the range)")
     return [*head, f"against {_best(report)}"], lines
 
 
@@ -93,7 +93,11 @@ def _decode_columns(row: Mapping[str, Any]) -> list[str]:
         _number(sum(known) / len(known) if known else None, ".4f"),
         f"{row['mse']:.4f}",
     ]
-    return columns + ([f"{row['median_error']:.4g}"] if "median_error" in row else [])
+    if "median_error" not in row:
+        return columns
+    share = row["median_error_share"]
+    part = "" if share is None else f" ({100 * share:.1f} %)"
+    return [*columns, f"{row['median_error']:.4g}{part}"]
 
 
 def _how_paired(report: Mapping[str, Any]) -> str:

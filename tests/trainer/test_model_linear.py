@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,9 +42,25 @@ def ridge(x, y, penalty):
     )
 
 
+def normalised(context, windows):
+    """Past and future, (window, channel * step) each, z-scored."""
+    mean, std = context.statistics.mean[:, 0], context.statistics.std[:, 0]
+    z = (windows.batch(slice(None)).targets["forecast"].astype(np.float64) - mean) / std
+    z = z.transpose(0, 2, 1)
+    return z[..., :10].reshape(len(z), -1), z[..., 10:].reshape(len(z), -1)
+
+
+def answered(context, module, windows):
+    """The module's forecast, (window, channel * step), z-scored."""
+    mean, std = context.statistics.mean[:, 0], context.statistics.std[:, 0]
+    answer = module(torch.from_numpy(windows.batch(slice(None)).inputs["neural"])).numpy()
+    return ((answer[:, 10:] - mean) / std).transpose(0, 2, 1).reshape(len(answer), -1)
+
+
 def test_equals_ar_then_ridge_on_what_it_leaves(parts):
     context, train, validation = parts
-    module = build_model({"name": "linear", "ar_penalty": 2.0, "penalty": 30.0}, context)
+    settings = {"ar_penalty": 2.0, "penalty": 30.0, "ageing": 0.0, "damping": False}
+    module = build_model({"name": "linear", **settings}, context)
     module.fit_closed_form(train, validation)
 
     mean, std = context.statistics.mean[:, 0], context.statistics.std[:, 0]
@@ -58,6 +76,95 @@ def test_equals_ar_then_ridge_on_what_it_leaves(parts):
 
     answer = module(torch.from_numpy(train.batch(slice(None)).inputs["neural"])).numpy()
     np.testing.assert_allclose(answer[:, 10:], expected, rtol=0, atol=1e-5 * np.abs(z).max() * 200)
+
+
+def test_without_its_additions_it_is_plain_ridge(parts):
+    """The vector auto-regression of the data card."""
+    context, train, validation = parts
+    settings = {"shared": False, "ageing": 0.0, "damping": False, "penalty": 30.0}
+    module = build_model({"name": "linear", **settings}, context)
+    module.fit_closed_form(train, validation)
+
+    past, future = normalised(context, train)
+    expected = ridge(past, future, 30.0)(past)
+    np.testing.assert_allclose(answered(context, module, train), expected, rtol=0, atol=1e-4)
+
+
+def test_a_penalty_that_grows_with_age_forgets_the_oldest_lags(parts):
+    context, train, validation = parts
+    shares = []
+    for ageing in (0.0, 4.0):
+        settings = {"shared": False, "penalty": 300.0, "ageing": ageing, "damping": False}
+        module = build_model({"name": "linear", **settings}, context)
+        module.fit_closed_form(train, validation)
+        lags = module.weight.reshape(context.channels, 10, -1).square().sum((0, 2))
+        shares.append(float(lags[:5].sum() / lags.sum()))
+    assert shares[1] < 0.5 * shares[0]
+
+
+def test_damping_keeps_little_of_what_is_noise():
+    """Channels that do not know of each other: the shared AR is all there is to learn."""
+    context = forecast_context(3, features=2)
+    random = np.random.default_rng(2)
+    walk = random.normal(size=(700, 3, 2))
+    for t in range(1, len(walk)):
+        walk[t] += 0.9 * walk[t - 1]
+    walk = walk * context.statistics.std + context.statistics.mean
+    train, validation = (forecast_windows(context, part) for part in (walk[:300], walk[300:]))
+    module = build_model({"name": "linear", "penalty": 1.0}, context)
+    module.fit_closed_form(train, validation)
+    assert ((module.kept >= 0) & (module.kept <= 1)).all()
+    assert module.kept.mean() < 0.7
+    free = build_model({"name": "linear", "penalty": 1.0, "damping": False}, context)
+    free.fit_closed_form(train, validation)
+    errors = [
+        np.mean((answered(context, fitted, validation) - normalised(context, validation)[1]) ** 2)
+        for fitted in (module, free)
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_components_read_a_projection_of_the_channels(parts):
+    """With one component, what a channel adds to the shared AR is one map of one series."""
+    context, train, validation = parts
+    settings = {"penalty": 30.0, "damping": False}
+    plain = build_model({"name": "linear", **settings, "components": 3}, context)
+    whole = build_model({"name": "linear", **settings}, context)
+    one = build_model({"name": "linear", **settings, "components": 1}, context)
+    for module in (plain, whole, one):
+        module.fit_closed_form(train, validation)
+    assert torch.equal(plain.weight, whole.weight)
+    total = one._moments(train, torch.arange(context.channels))
+    own = one._own(total, torch.arange(context.channels))[:-1].to(torch.float32)
+    assert torch.linalg.matrix_rank(one.weight - own, tol=1e-4) <= 10
+    assert torch.linalg.matrix_rank(whole.weight - own, tol=1e-4) > 10
+
+
+def test_a_validation_part_that_is_not_like_train_is_left_out(parts):
+    context, train, validation = parts
+    drifted = replace(
+        validation,
+        series={"neural": tuple(array + 1e4 for array in validation.series["neural"])},
+    )
+    chosen = []
+    for part in (validation, drifted, replace(drifted, starts=drifted.starts[::-1])):
+        module = build_model({"name": "linear"}, context)
+        module.fit_closed_form(train, part)
+        chosen.append(module.kept)
+    assert not torch.equal(chosen[0], chosen[1])
+    assert torch.equal(chosen[1], chosen[2])
+
+
+def test_a_refit_keeps_what_was_chosen(parts):
+    context, train, validation = parts
+    module = build_model({"name": "linear"}, context)
+    module.fit_closed_form(train, validation)
+    weight, chosen = module.weight.clone(), (module.penalties, module.kept)
+    module.refit(train.take(np.arange(100)))
+    assert not torch.equal(module.weight, weight)
+    assert (module.penalties, module.kept) == chosen
+    module.refit(train)
+    assert torch.equal(module.weight, weight)
 
 
 def test_beats_the_train_mean_and_persistence(parts):
@@ -93,7 +200,8 @@ def test_the_penalty_is_large_where_the_future_is_noise(parts):
     white = random.normal(size=(900, 3, 2)) * context.statistics.std + context.statistics.mean
     train, validation = (forecast_windows(context, part) for part in (white[:500], white[500:]))
     chosen = build_model({"name": "linear"}, context)
-    loose = build_model({"name": "linear", "penalty": 10.0, "ar_penalty": 0.1}, context)
+    settings = {"penalty": 10.0, "ar_penalty": 0.1, "damping": False}
+    loose = build_model({"name": "linear", **settings}, context)
     for module in (chosen, loose):
         module.fit_closed_form(train, validation)
     assert chosen.weight.norm() < 0.5 * loose.weight.norm()

@@ -30,6 +30,11 @@ class Moments:
         """Moments of the targets minus x @ weights."""
         return Moments(self.gram, self.cross - self.gram @ weights, self.error(weights))
 
+    def without(self, part: Moments) -> Moments:
+        """Moments of the windows that are not in `part`."""
+        squares = self.squares - part.squares
+        return Moments(self.gram - part.gram, self.cross - part.cross, squares)
+
     def error(self, weights: Tensor) -> float:
         """Squared error |y - x @ weights|^2."""
         change = (weights * (self.gram @ weights - 2.0 * self.cross)).sum()
@@ -52,28 +57,18 @@ def lagged(
         yield z[..., : windows.observed], z[..., windows.observed :]
 
 
-def solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
+def solve(gram: Tensor, cross: Tensor, penalty: float | Tensor) -> Tensor:
     """Weights that minimise |y - x w|^2 + penalty |w|^2, with an unpenalised last row (intercept).
 
     gram: x'x (column, column), whose last column of x is 1; cross: x'y (column, target); both
-    float64. Returns (column, target).
+    float64. penalty: of every column, or (column - 1,) of each. Returns (column, target).
     """
-    diagonal = torch.full((gram.shape[0],), penalty, dtype=gram.dtype)
-    diagonal[-1] = 0.0
-    factor = torch.linalg.cholesky(gram + torch.diag(diagonal))
+    penalized = gram.clone()
+    penalized.diagonal()[:-1] += penalty
+    factor = torch.linalg.cholesky(penalized)
     return torch.cholesky_solve(cross, factor)
 
 
 def with_ones(design: Tensor) -> Tensor:
     """design (row, column) -> (row, column + 1): the intercept's column of ones comes last."""
     return torch.cat([design, design.new_ones(design.shape[0], 1)], dim=1)
-
-
-def best(fit: Moments, check: Moments, penalties: tuple[float, ...]) -> tuple[Tensor, float]:
-    """Weights, and the penalty: the largest whose error on `check` is within 0.5 % of the least."""
-    penalties = tuple(sorted(penalties))
-    candidates = [solve(fit.gram, fit.cross, penalty) for penalty in penalties]
-    errors = [check.error(candidate) for candidate in candidates] if len(penalties) > 1 else [0.0]
-    bound = min(errors) * (1.0 + TOLERANCE)
-    chosen = max(index for index, error in enumerate(errors) if error <= bound)
-    return candidates[chosen], penalties[chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from artifact.manifest import Manifest, TensorSpec
@@ -14,6 +14,7 @@ def model_card(manifest: Manifest) -> bytes:
         _title(manifest),
         _tensors("Inputs", manifest.inputs),
         _tensors("Outputs", manifest.outputs) + _names(manifest),
+        *_members(manifest.provenance.get("members", [])),
         _metrics(manifest.metrics),
         _usage(manifest),
         _determinism(manifest.determinism),
@@ -61,6 +62,30 @@ def _names(manifest: Manifest) -> str:
         for name, unit in zip(plan["outputs"], plan["output_units"], strict=True)
     ]
     return f"\n\n{what}, in this order: {', '.join(named)}."
+
+
+def _members(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The runs that an ensemble is made of, and how much each counts; nothing of other models."""
+    if not members:
+        return
+    lines = [
+        "## Members",
+        "",
+        "Answers are the weighted mean of these models, all in one graph; one whose weight is 0 is "
+        "not in it.",
+        "",
+        "| run | model | seed | weight | checkpoint |",
+        "|---|---|---|---|---|",
+    ]
+    for member in members:
+        weights = ", ".join(f"{weight:.3g}" for weight in member["weights"])
+        lines.append(
+            f"| `{member['name']}` | `{member['model']}` | {member['seed']} | {weights} | "
+            f"`{member['checkpoint'][:12]}…` |"
+        )
+    if len(members[0]["weights"]) > 1:
+        lines += ["", "Several weights are those of the forecast steps, the nearest first."]
+    yield "\n".join(lines)
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:

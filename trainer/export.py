@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from trainer.config import RunConfig
 from trainer.data.windows import Dataset, ModelContext, Windows
 from trainer.graph import IR_VERSION, OPSET, ExportError, exported_specs, to_onnx
 from trainer.graph_preparation import WithPreparation
+from trainer.models.ensemble import Ensemble
 from trainer.trained import kept, load_run
 
 __all__ = ["About", "ExportError", "export_artifact", "export_run", "to_onnx", "write_artifact"]
@@ -49,7 +50,8 @@ class About:
     """What the manifest says beside the graph.
 
     `config`: the resolved run without machine paths, plain JSON; `data`: name, description,
-    synthetic, rate; `data_fingerprint`: sha256 in hex; `golden`: "real" or "synthetic".
+    synthetic, rate; `data_fingerprint`: sha256 in hex; `golden`: "real" or "synthetic"; `members`:
+    of an ensemble, see `Ensemble.description`.
     """
 
     name: str
@@ -60,6 +62,7 @@ class About:
     data_fingerprint: str
     seed: int
     golden: str
+    members: list[dict[str, Any]] = field(default_factory=list)
 
 
 def export_artifact(
@@ -76,6 +79,9 @@ def export_artifact(
     Raises ExportError.
     """
     context = dataset.context()
+    members = []
+    if isinstance(module, Ensemble):
+        members, module = module.description(), module.without_idle()
     if dataset.operations:
         module = WithPreparation(dataset.operations, module)
         context = outside(context, dataset.train)
@@ -100,6 +106,7 @@ def export_artifact(
         data_fingerprint=dataset.fingerprint,
         seed=config.seed,
         golden=settings.golden,
+        members=members,
     )
     if destination.exists() and not (destination / bundle.MANIFEST).is_file():
         raise ExportError(f"{destination} exists and is no artifact; it is left alone")
@@ -338,7 +345,9 @@ def _provenance(about: About) -> dict[str, Any]:
         "recording": Path(recording.__file__),
         "trainer": Path(__file__),
     }
+    members = {"members": about.members} if about.members else {}
     return {
+        **members,
         "config_sha256": config_digest(about.config),
         "data": dict(about.data),
         "data_fingerprint": about.data_fingerprint,

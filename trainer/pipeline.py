@@ -8,8 +8,9 @@ from rich.console import Console
 
 from trainer import evaluation, folder, plots
 from trainer.config import RunConfig
+from trainer.ensembles import train
 from trainer.export import export_artifact
-from trainer.training import Run, train
+from trainer.trained import Run
 
 
 def train_and_export(
@@ -22,8 +23,8 @@ def train_and_export(
 ) -> Run:
     """Train `config` in the run folder `output`, draw its pictures and export its artifact.
 
-    The artifact comes last: where it is, the folder is complete. Raises what `training.train` does,
-    and ExportError.
+    The artifact comes last: where it is, the folder is complete. Raises what `ensembles.train`
+    does, and ExportError.
     """
     console = console or Console()
     run = train(config, output, resume=resume, overwrite=overwrite, console=console)

@@ -155,7 +155,8 @@ def compare_table(records: list[RunRecord]) -> Table:
             table.add_row(f"{part} {key}", *(_cell(score.get(key)) for score in scores))
     table.add_section()
     flat = [_flatten(run.config) for run in records]
-    for key in sorted({key for config in flat for key in config} - {"name"}):
+    # What the members of an ensemble were is long; their names are a key of their own.
+    for key in sorted({key for config in flat for key in config} - {"name", "model.trained"}):
         values = [_cell(config[key]) if key in config else "" for config in flat]
         if len(set(values)) > 1:
             table.add_row(key, *values)

@@ -23,7 +23,9 @@ from artifact.providers import session_options
 from trainer.graph import to_onnx
 from trainer.models import MODELS, ModelError, build_model
 
-FORECAST = [name for name in MODELS.names() if "forecast" in MODELS.get(name).tasks]
+# An ensemble has no members unless it is given some: see test_ensemble.
+NAMES = [name for name in MODELS.names() if name != "ensemble"]
+FORECAST = [name for name in NAMES if "forecast" in MODELS.get(name).tasks]
 CONTEXTS = {
     "classify": lambda: classify_context(dim=0),
     "classify with behavior": classify_context,
@@ -35,7 +37,7 @@ CONTEXTS = {
 # Models that answer a window with one row, on every kind of input that they may meet.
 ANSWERS = [
     pytest.param(name, case, id=f"{name}-{case}")
-    for name in MODELS.names()
+    for name in NAMES
     for case in CONTEXTS
     if case.split()[0] in MODELS.get(name).tasks
 ]
@@ -219,6 +221,6 @@ def test_a_dead_channel_leaves_every_answer_finite(name):
 @pytest.mark.parametrize("name", FORECAST)
 def test_a_model_of_another_task_is_refused_naming_the_ones_that_fit(name):
     with pytest.raises(
-        ModelError, match=rf"'{name}' does not do .*'classify'; valid: decoder, linear"
+        ModelError, match=rf"'{name}' does not do .*'classify'; valid: .*decoder, .*linear"
     ):
         build_model({"name": name}, classify_context())

@@ -93,7 +93,7 @@ def draw(report: Mapping[str, Any], destination: Path) -> Path:
     columns = min(COLUMNS, panels)
     rows = -(-panels // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * columns, 0.7 + 2.7 * rows), layout="constrained")
+        figure = Figure(figsize=(3.6 * columns, 0.9 + 2.7 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for unused in axes[panels:]:
             unused.set_axis_off()
@@ -192,6 +192,10 @@ def _measure(report: Mapping[str, Any]) -> str:
     return f"{report['metric']}, mean of {report['folds']} inner folds"
 
 
+def _short(report: Mapping[str, Any]) -> str:
+    return f"{report['metric']}, {report['objective'].replace('_', ' ')}"
+
+
 def _history_panel(axes: Axes, report: Mapping[str, Any]) -> None:
     scored = [row for row in report["trials"] if row["score"] is not None]
     places, scores = [row["trial"] for row in scored], [row["score"] for row in scored]
@@ -204,7 +208,7 @@ def _history_panel(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.step(places, best, where="post", color=INK, linewidth=1.0, label="best so far")
     _mark(axes, report, report["best"]["trial"])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    label(axes, "scores in order", "trial", _measure(report))
+    label(axes, "scores in order", "trial", _short(report))
 
 
 def _slice_panel(axes: Axes, report: Mapping[str, Any], key: str) -> None:
@@ -229,8 +233,8 @@ def _slice_panel(axes: Axes, report: Mapping[str, Any], key: str) -> None:
     _dots(axes, report, places, [row["score"] for row in scored], "o", COLORS[0], "scored")
     _mark(axes, report, places[[row["trial"] for row in scored].index(report["best"]["trial"])])
     share = report["importance"].get(key)
-    title = "" if share is None else f"importance {share:.0%}"
-    label(axes, title, key, _measure(report))
+    title = "importance: too few scores" if share is None else f"importance {share:.0%}"
+    label(axes, title, key, _short(report))
 
 
 def _dots(
@@ -253,7 +257,8 @@ def _dots(
         color=color,
         label=name,
     )
-    axes.plot(above, [high] * len(above), "^", color=color, markersize=7, clip_on=False)
+    if above:  # without dots, what is not clipped would leave the layout no room
+        axes.plot(above, [high] * len(above), "^", color=color, markersize=7, clip_on=False)
 
 
 def _mark(axes: Axes, report: Mapping[str, Any], place: Any) -> None:

@@ -80,7 +80,7 @@ def open_study(plan: Plan, url: str) -> optuna.Study:
     except Exception as error:  # of a driver that this project does not know
         # The error's own text may hold the URL.
         raise ConfigError(f"--storage: no database there ({type(error).__name__})") from None
-    median = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+    median = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
     return optuna.create_study(
         study_name=settings.name,
         storage=storage,

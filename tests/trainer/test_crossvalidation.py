@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from trainer import cli, crossvalidation
+from trainer import cli, crossvalidation, fold_report, sweep_trial
 from trainer.config import ConfigError, RunConfig, load_config
 from trainer.data import Dataset, load_dataset
+from trainer.sweep_config import load_sweep
 
 CONFIG = """
 data:
@@ -65,9 +66,14 @@ def test_folds_are_trained_once_summed_up_and_drawn(
     assert [row["fold"] for row in found["rows"]] == [0, 1, 2]
     assert (found["unit"], found["folds"], found["name"]) == ("block", 3, "small")
     scores = np.array([row["metrics"]["mse"] for row in found["rows"]])
+    error = scores.std(ddof=1) / np.sqrt(3)
+    reach = 4.302653 * error  # Student's t of two degrees of freedom
     assert found["metrics"]["mse"] == {
         "mean": pytest.approx(scores.mean()),
-        "standard_error": pytest.approx(scores.std(ddof=1) / np.sqrt(3)),
+        "standard_error": pytest.approx(error),
+        "interval": pytest.approx([scores.mean() - reach, scores.mean() + reach]),
+        "fold_spread": pytest.approx(scores.std(ddof=1)),
+        "seed_spread": None,
         "folds": 3,
     }
     assert f"{scores.mean():.4g} ± " in out
@@ -109,12 +115,11 @@ def test_every_fold_gets_its_own_part_of_the_data(
         seen.append((place.name, load_dataset(own.data)))
         return SimpleNamespace(dataset=seen[-1][1])
 
-    def row(fold: int, place: Path, dataset: Dataset) -> dict[str, object]:
-        windows = {part: len(windows) for part, windows in dataset.parts.items()}
-        return {"fold": fold, "artifact": "", "windows": windows, "metrics": {"mse": fold + 1.0}}
+    def scores(place: Path) -> dict[str, object]:
+        return {"artifact": "", "metrics": {"mse": int(place.name[-1]) + 1.0}}
 
     monkeypatch.setattr(crossvalidation, "train_and_export", train)
-    monkeypatch.setattr(crossvalidation, "_row", row)
+    monkeypatch.setattr(crossvalidation, "_scores", scores)
     found = crossvalidation.crossvalidate(
         load_config(config, []), Path("out"), folds=3, unit="subject"
     )
@@ -164,7 +169,7 @@ def test_mistakes_are_told_before_anything_is_trained(
     ("name", "text"),
     [
         ("synthetic", "takes no such split (split.by: Input should be 'time')"),
-        ("self_regulation_scp1", "has no setting `split`"),
+        ("challenge", "has no setting `split`"),
     ],
 )
 def test_data_that_take_no_folds_say_so(tmp_path: Path, name: str, text: str) -> None:
@@ -181,8 +186,87 @@ def test_a_metric_that_a_fold_lacks_is_left_out_of_the_mean(tmp_path: Path) -> N
         {"fold": fold, "windows": {"test": 3}, "metrics": {"mse": score, "r2": None}}
         for fold, score in enumerate([1.0, 3.0, None])
     ]
-    summary = crossvalidation._summary(rows)
-    assert summary == {"mse": {"mean": 2.0, "standard_error": 1.0, "folds": 2}}
-    found = {"name": "a", "folds": 3, "unit": "trial", "metrics": summary, "rows": rows}
-    assert crossvalidation.draw(found, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    assert crossvalidation.table(found).row_count == 4
+    summary = fold_report.summary(rows)
+    assert (summary["mse"]["mean"], summary["mse"]["standard_error"]) == (2.0, 1.0)
+    assert summary["mse"]["folds"] == 2
+    more = {"folds": 3, "unit": "trial", "seeds": 1}
+    found = {"name": "a", **more, "metrics": summary, "rows": rows}
+    assert fold_report.draw(found, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert fold_report.table(found).row_count == 5
+
+
+def test_the_spread_of_seeds_is_told_from_that_of_folds() -> None:
+    random = np.random.default_rng(0)
+    folds, seeds = 400, 4
+    drawn = 5 + 2 * random.standard_normal((folds, 1)) + 3 * random.standard_normal((folds, seeds))
+    rows = [
+        {"fold": fold, "seed": seed, "metrics": {"mse": drawn[fold, seed]}}
+        for fold in range(folds)
+        for seed in range(seeds)
+    ]
+    found = fold_report.summary(rows)["mse"]
+    assert found["fold_spread"] == pytest.approx(2, rel=0.1)
+    assert found["seed_spread"] == pytest.approx(3, rel=0.1)
+    assert found["interval"][0] < 5 < found["interval"][1]
+    assert found["standard_error"] == pytest.approx(np.sqrt((4 + 9 / seeds) / folds), rel=0.1)
+
+
+SWEEP = """
+base: {data: {name: synthetic}}
+space:
+  model.hidden_size: {low: 2, high: 6}
+  training.learning_rate: {low: 1.0e-3, high: 1.0e-1, log: true}
+  training.schedule: {choices: [constant, cosine]}
+trials: 2
+"""
+
+
+def test_parameters_that_folds_disagree_on_are_unstable(config: Path) -> None:
+    Path("sweep.yaml").write_text(SWEEP)
+    plan = load_sweep(Path("sweep.yaml"), [], run=config)
+    keys = ("model.hidden_size", "training.learning_rate", "training.schedule")
+    values = [(3, 0.01, "cosine"), (4, 0.03, "cosine")]
+    chosen = [dict(zip(keys, own, strict=True)) for own in values]
+    assert crossvalidation.unstable(plan, chosen) == []
+    chosen.append(dict(zip(keys, (3, 0.1, "constant"), strict=True)))
+    assert crossvalidation.unstable(plan, chosen) == [keys[1], keys[2]]
+
+
+@pytest.mark.slow
+def test_settings_are_chosen_within_each_fold(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep of a fold sees nothing of its test part; the winner is trained with each seed."""
+    Path("sweep.yaml").write_text(SWEEP + "folds: 2\n")
+    seen = []
+    fold_dataset = sweep_trial.fold_dataset
+
+    def watched(dataset: Dataset, folds: int, fold: int) -> Dataset:
+        seen.append(dataset)
+        return fold_dataset(dataset, folds, fold)
+
+    monkeypatch.setattr(sweep_trial, "fold_dataset", watched)
+    words = ("crossvalidate", config, "--folds", 3, "--sweep", "sweep.yaml", "--seeds", 2)
+    assert axonnx(*words, "--output", "out") == 0
+    out = capsys.readouterr().out
+    assert "chosen within each fold" in out
+    assert "s.d. of seeds" in out
+    found = json.loads(Path("out/crossvalidation.json").read_bytes())
+    assert [(row["fold"], row["seed"]) for row in found["rows"]] == [
+        (fold, seed) for fold in range(3) for seed in (0, 1)
+    ]
+    for dataset in seen:
+        assert dataset.test is dataset.validation
+    for fold, chosen in enumerate(found["chosen"]):
+        report = json.loads(Path(f"out/fold-{fold}-sweep/sweep.json").read_bytes())
+        assert (report["objective"], report["scored_on_test"]) == ("inner_folds", [])
+        assert report["best"]["values"] == chosen
+        own = load_config(Path(f"out/fold-{fold}/config.yaml"), [])
+        assert own.model["hidden_size"] == chosen["model.hidden_size"]
+        assert own.data["split"]["fold"] == fold
+    before = files(Path("out"))
+    assert axonnx(*words, "--output", "out") == 0
+    after = files(Path("out"))
+    assert {k: v for k, v in after.items() if ".db" not in k} == {
+        k: v for k, v in before.items() if ".db" not in k
+    }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainer.models.dropout import Dropout
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)), over the last but one axis.
@@ -27,10 +29,10 @@ class Block(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, feed_forward * width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(feed_forward * width, width),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., token, width) -> (..., token, width)."""

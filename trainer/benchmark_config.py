@@ -284,7 +284,7 @@ def load_benchmark(path: Path) -> Benchmark:
         benchmark = Benchmark.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise ConfigError(_lines(error, values, places, str(path))) from None
-    for job in jobs(benchmark):
+    for job in jobs(benchmark, seeds=1):
         try:
             job.config(Path("runs"))
         except ValidationError as error:

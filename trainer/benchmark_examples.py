@@ -70,7 +70,7 @@ def _classify(panels: np.ndarray, data: Kept, run: Kept) -> str:
         ticks = [data.facts["channel_names"][channel] for channel in channels]
         axes.set_yticks(-spread * np.arange(count), ticks)
         name = names[target[row]] if names else target[row]
-        label(axes, f"trial {row}: {name}, given {given[row]:.2f}", "time (s)", "")
+        label(axes, f"trial {row}: {name}, given probability {given[row]:.2f}", "time (s)", "")
     return f"trials ({spread:.3g} {data.facts['unit']} between channels)"
 
 
@@ -87,13 +87,21 @@ def _decode(panels: np.ndarray, data: Kept, run: Kept) -> str:
     names, units = data.facts["output_names"], data.facts["output_units"]
     for axes, which in zip(panels.ravel(), _ends(mean), strict=True):
         rows = stretches[which]
-        axes.plot(seconds[rows], target[rows, 0], ".-", color=INK, label="measured", markersize=3)
-        axes.plot(seconds[rows], answer[rows, 0], color=COLORS[0], label="decoded")
+        time, (measured, decoded) = _broken(seconds[rows], target[rows, 0], answer[rows, 0])
+        axes.plot(time, measured, ".-", color=INK, label="measured", markersize=3)
+        axes.plot(time, decoded, ".-", color=COLORS[0], label="decoded", markersize=3)
         label(
             axes, f"MSE {mean[which]:.2f} train variances", "time (s)", f"{names[0]} ({units[0]})"
         )
     panels[0, 0].legend()
     return f"stretches of {size} windows"
+
+
+def _broken(seconds: np.ndarray, *lines: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Times and lines with NaN where time was left out, so that no line crosses it."""
+    steps = np.diff(seconds)
+    gaps = 1 + np.flatnonzero(steps > 2.5 * np.median(steps))
+    return np.insert(seconds, gaps, np.nan), [np.insert(line, gaps, np.nan) for line in lines]
 
 
 def _ends(errors: np.ndarray) -> Sequence[int]:

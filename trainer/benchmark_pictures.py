@@ -20,6 +20,7 @@ from trainer.plots import label, write
 
 SHOWN = 5  # models in one panel
 BINS = 10
+FEWEST = 25  # trials in a bin of a reliability diagram
 FAR = 1.5  # times the best error: what is worse would flatten the others
 DASHES = ("-", "--", "-.", ":")
 
@@ -55,7 +56,9 @@ def _ranking(found: Mapping[str, Any], destination: Path) -> Path:
     """Every model against the reference on every data set, with paired intervals."""
     sets = found["data"]
     longest = max(len(data["rows"]) for data in sets.values())
-    figure = Figure(figsize=(1.0 + 3.6 * len(sets), 1.3 + 0.32 * longest), layout="constrained")
+    figure = Figure(
+        figsize=(max(6.4, 1.0 + 3.8 * len(sets)), 1.3 + 0.32 * longest), layout="constrained"
+    )
     panels = figure.subplots(1, len(sets), squeeze=False)[0]
     for axes, (name, data) in zip(panels, sets.items(), strict=True):
         rows = sorted(data["rows"], key=lambda row: (-row["rank"], row["model"]))
@@ -118,7 +121,9 @@ def _mark_cut(axes: Axes, rows: Sequence[Mapping[str, Any]], limits: tuple[float
 
 def _short(row: Mapping[str, Any], metric: str) -> str:
     value = row["scores"][metric]["mean"]
-    return f"{value:.1f}" if metric in ("accuracy", "balanced_accuracy") else f"{value:.4g}"
+    shares = ("accuracy", "balanced_accuracy", "median_error_share")
+    form = ".1f" if metric in shares else ".3f" if metric == "r2" else ".4g"
+    return f"{value:{form}}"
 
 
 def _errors(
@@ -253,7 +258,8 @@ def _per_output(results: Results, name: str, shown: Sequence[str], destination: 
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     what = "recall" if classify else "R²"
-    label(axes, f"{name}: {what} on the test part, a dot per seed", "", what)
+    seeds = any(len(results.runs[name, model]) > 1 for model in shown)
+    label(axes, f"{name}: {what} on the test part{', a dot per seed' * seeds}", "", what)
     return write(figure, destination)
 
 
@@ -278,19 +284,23 @@ def _calibration(results: Results, name: str, shown: Sequence[str], destination:
         "decode": ("decoded, train sd", "measured, mean in a bin, train sd"),
     }
     ends: list[float] = []
+    classify = data.facts["task"] == "classify"
+    count = len(data.arrays["test_starts"])
+    bins = int(np.clip(count // FEWEST, 3, BINS))
     for index, model in enumerate(shown):
         said, true = _said_and_true(data, results.runs[name, model])
-        places, means, slope = _binned(said, true)
+        places, means, slope = _binned(said, true, bins)
         ends += [*places, *means]
         line = _line(index, index == len(shown) - 1)
-        text = model if data.facts["task"] == "classify" else f"{model}, slope {slope:.2f}"
-        axes.plot(places, means, marker="o", markersize=4, label=text, **line)
+        text = model if classify else f"{model}, slope {slope:.2f}"
+        bars = 1.96 * np.sqrt(means * (1.0 - means) / (count / bins)) if classify else None
+        axes.errorbar(places, means, bars, marker="o", markersize=4, label=text, capsize=2, **line)
     low, high = min(ends), max(ends)
     axes.plot([low, high], [low, high], color=INK, linewidth=0.8)
     axes.legend()
     title = f"{name}: on the line the answers are as large as the truth"
-    if data.facts["task"] == "classify":
-        title = f"{name}: below the line the model is too sure"
+    if classify:
+        title = f"{name}: below the line the model is too sure (bars: 95 %)"
     label(axes, title, *texts[data.facts["task"]])
     return write(figure, destination)
 
@@ -317,10 +327,10 @@ def _said_and_true(data: Kept, runs: Sequence[Kept]) -> tuple[np.ndarray, np.nda
     return np.concatenate(said), np.concatenate(true)
 
 
-def _binned(said: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _binned(said: np.ndarray, true: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Means of both in bins of as many answers each; slope of the truth over what was said."""
     order = np.argsort(said, kind="stable")
-    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    parts = [part for part in np.array_split(order, bins) if len(part)]
     places = np.array([said[part].mean() for part in parts])
     means = np.array([true[part].mean() for part in parts])
     centred = said - said.mean()

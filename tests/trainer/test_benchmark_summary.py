@@ -1,0 +1,187 @@
+"""Tables from scores written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from trainer.benchmark_config import Benchmark
+from trainer.benchmark_goals import ablation, goals
+from trainer.benchmark_pictures import flat
+from trainer.benchmark_report import markdown, published
+from trainer.benchmark_scores import Kept
+from trainer.benchmark_summary import Results, difference, spread, summarize
+
+WINDOWS = 120
+
+
+def data(observed: int = 2, shift: int = 0) -> Kept:
+    random = np.random.default_rng(1)
+    series = random.normal(size=(10 * WINDOWS + 20, 3))
+    starts = 10 * np.arange(WINDOWS) + shift
+    neural = np.stack([series[start : start + observed + 2] for start in starts])
+    arrays = {
+        "scale": np.ones(3),
+        "test_sessions": np.zeros(WINDOWS, int),
+        "test_starts": starts,
+        "test_seconds": starts / 100.0,
+        "test_neural": neural,
+        "validation_sessions": np.zeros(WINDOWS, int),
+        "validation_starts": 2 * np.arange(WINDOWS),
+    }
+    facts = {
+        "label": "one",
+        "name": "made",
+        "description": "made by hand",
+        "fingerprint": "0",
+        "task": "forecast",
+        "observed": observed,
+        "steps": observed + 2,
+        "rate_hz": 100.0,
+        "unit": "µV",
+        "channel_names": ["a", "b", "c"],
+        "session_names": ["s"],
+        "output_names": [],
+        "windows": {"train": 500, "validation": WINDOWS, "test": WINDOWS},
+        "synthetic": False,
+    }
+    return Kept(arrays, facts)
+
+
+def run(of: Kept, error: float, seed: int = 0) -> Kept:
+    """A run whose answers are off by `error` and a little noise."""
+    random = np.random.default_rng(seed)
+    truth = of.arrays["test_neural"][:, of.facts["observed"] :]
+    answer = truth + error * random.normal(1.0, 0.1, (len(truth), 1, 1))
+    squares = np.square(answer - truth).mean(axis=(1, 2))
+    arrays = {"test_answer": answer, "test_mse": squares, "test_mse_raw": 4 * squares}
+    arrays |= {"validation_mse": squares, "validation_mse_raw": 4 * squares}
+    facts = {
+        "seed": seed,
+        "model": "linear",
+        "parameters": 10,
+        "artifact_bytes": 1000,
+        "latency_ms": 0.1,
+        "training_cpu_s": 1.0 + seed,
+        "resumed": False,
+        "members": [],
+        "artifact": f"id{seed}",
+        "epochs": 0,
+        "config": {"model": {"name": "linear"}, "training": {}},
+    }
+    return Kept(arrays, facts)
+
+
+@pytest.fixture
+def results() -> Results:
+    one, late = data(), data(observed=4, shift=-2 + 10)
+    runs = {
+        ("one", "floor"): [run(one, 1.0)],
+        ("one", "better"): [run(one, 0.9, seed) for seed in range(3)],
+        ("one", "better/less"): [run(one, 0.95, seed) for seed in range(3)],
+        ("late", "better"): [run(late, 0.8)],
+    }
+    return Results({"one": one, "late": late}, runs)
+
+
+@pytest.fixture
+def described() -> Benchmark:
+    return Benchmark.model_validate(
+        {
+            "name": "mine",
+            "reference": "floor",
+            "data": {"one": {"name": "x"}, "late": {"name": "x"}},
+            "compared_with": {"late": "one"},
+            "models": {
+                "floor": {"model": {"name": "linear"}},
+                "better": {"model": {"name": "gru"}},
+            },
+            "goals": (
+                {"model": "better", "below": "floor", "percent": 10.0, "interval": True},
+                {"model": "better", "data": "one", "at_most": 0.5},
+                {"model": "better", "data": "one", "at_most": 0.9, "interval": True},
+                {"model": "better", "data": "one", "about": 0.8, "percent": 5.0},
+                {"model": "better", "below": "better"},
+            ),
+            "ablations": {"reference": "better", "items": {"less": {}}},
+        },
+        strict=False,
+    )
+
+
+def test_means_ranks_skill_and_costs(results: Results, described: Benchmark) -> None:
+    found = summarize(described, results)
+    floor, better = found["data"]["one"]["rows"]
+    assert (floor["rank"], better["rank"]) == (2.0, 1.0)
+    means = [float(np.mean(kept.arrays["test_mse"])) for kept in results.runs["one", "better"]]
+    assert better["scores"]["mse"]["mean"] == pytest.approx(np.mean(means))
+    assert better["scores"]["mse"]["per_seed"] == pytest.approx(means)
+    assert better["scores"]["mse_raw"]["mean"] == pytest.approx(4 * np.mean(means))
+    expected = 1.0 - np.mean(means) / floor["scores"]["mse"]["mean"]
+    assert better["skill"] == pytest.approx(expected)
+    assert better["paired"]["value"] == pytest.approx(-100.0 * expected)
+    assert better["training_cpu_s"] == 2.0
+    assert found["ranks"][0]["model"] == "better"
+    assert "better/less" not in {row["model"] for row in found["data"]["one"]["rows"]}
+
+
+def test_seeds_give_students_interval() -> None:
+    low, high = stats.t.interval(0.95, 2, loc=2.0, scale=stats.sem([1.0, 2.0, 3.0]))
+    assert spread([1.0, 2.0, 3.0])["half_width"] == pytest.approx((high - low) / 2)
+    assert spread([1.0])["half_width"] is None
+
+
+def test_other_contexts_are_compared_on_common_targets(
+    results: Results, described: Benchmark
+) -> None:
+    found, windows = difference(results, ("late", "better"), ("one", "floor"), "mse")
+    # Starts of `late` are 10 later and its horizon begins 2 later: 10 k + 12 and 10 k + 2.
+    assert windows == WINDOWS - 1
+    assert found.value == pytest.approx(-36.0, abs=3.0)
+    row = summarize(described, results)["data"]["late"]["rows"][0]
+    assert row["paired"]["against"] == "floor on one"
+    assert row["paired"]["value"] == found.value
+
+
+def test_goals_are_met_or_stay_in_unmet(results: Results, described: Benchmark) -> None:
+    sets = summarize(described, results)["data"]
+    rows = goals(described, results, sets)
+    said = [(row["data"], row["goal"], row["met"]) for row in rows]
+    assert said[0] == ("one", "<= -10 %, 95 % interval beyond 0", True)
+    assert said[1] == ("late", "<= -10 %, 95 % interval beyond 0", True)
+    assert said[2][2] is False
+    assert said[3][2] is True
+    assert said[4] == ("one", "within 5 % of 0.8", True)
+    assert said[5] == ("one", "< 0 %", False)  # as good as itself is not ahead
+
+
+def test_an_ablation_is_judged_by_validation(results: Results, described: Benchmark) -> None:
+    (row,) = ablation(described, results, summarize(described, results)["data"])
+    assert (row["item"], row["verdict"]) == ("less", "worse")
+    assert row["validation"]["interval"][0] > 0
+
+
+def test_tables_and_rows_hold_what_was_found(results: Results, described: Benchmark) -> None:
+    found = summarize(described, results)
+    found["goals"] = goals(described, results, found["data"])
+    found["ablation"] = ablation(described, results, found["data"])
+    looks = [{"place": "one/better/seed-0", "config": "a", "artifact": "b"}] * 2
+    report = published(found, "axonnx benchmark mine.yaml", looks)
+    assert report["looks_at_test_parts"]["one"] == {"runs": 2, "configs": 1}
+    first = next(row for row in report["rows"] if row["case"] == "one, better")
+    assert first["peer"] == "floor"
+    assert first["spread"] == found["data"]["one"]["rows"][1]["scores"]["mse"]["sd"]
+    text = "\n".join(markdown(found))
+    assert "### Goals" in text
+    assert "**no**" in text
+    assert "| less | one |" in text
+
+
+def test_a_head_is_spread_out_and_a_grid_stays() -> None:
+    grid = np.array([[0.0, 0.0, 0.0], [0.001, 0.0, 0.0], [0.0, 0.002, 0.0]])
+    np.testing.assert_allclose(flat(grid), 1000.0 * grid[:, :2])
+    head = np.array([[0.0, 0.0, 0.09], [0.09, 0.0, 0.0], [-0.09, 0.0, 0.0], [0.0, 0.05, 0.07]])
+    spread_out = flat(head)
+    assert np.isfinite(spread_out).all()
+    assert np.ptp(spread_out[:, 0]) > 180.0  # the arc, not its shadow

@@ -85,12 +85,12 @@ def scores(report: dict[str, Any]) -> list[Any]:
 
 
 def test_the_same_seed_gives_the_same_trials(quick: list[RunConfig]) -> None:
-    first = sweep.sweep(plan_of(trials=14), Path("first"))
-    again = sweep.sweep(plan_of(trials=14), Path("again"))
-    other = sweep.sweep(plan_of(trials=14, seed=1), Path("other"))
+    first = sweep.sweep(plan_of(trials=12), Path("first"))
+    again = sweep.sweep(plan_of(trials=12), Path("again"))
+    other = sweep.sweep(plan_of(trials=1, seed=1), Path("other"))
     assert Path("first/sweep.json").read_bytes() == Path("again/sweep.json").read_bytes()
     assert first == again
-    assert scores(first) != scores(other)
+    assert scores(first)[:1] != scores(other)
     best = min(row["score"] for row in first["trials"] if row["score"] is not None)
     assert first["best"]["score"] == best
     written = load_config(Path("first/best.yaml"), [])
@@ -202,7 +202,8 @@ def test_what_is_worse_than_the_median_is_pruned(quick: list[RunConfig]) -> None
     pruned = [row for row in report["trials"] if row["state"] == "pruned"]
     assert pruned
     assert all(2 <= len(row["reported"]) < 4 for row in pruned)
-    kept = sweep.sweep(plan_of(text, trials=12, pruner="none"), Path("all"))
+    first = pruned[0]["trial"] + 1
+    kept = sweep.sweep(plan_of(text, trials=first, pruner="none"), Path("all"))
     assert {row["state"] for row in kept["trials"]} == {"scored"}
 
 

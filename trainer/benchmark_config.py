@@ -73,7 +73,8 @@ class Goal(BaseModel):
         the paired 95 % interval shall reach beyond no difference, too. On a data set that is
         `compared_with` another, the other model is that set's.
     at_most, at_least: a number, in the metric's unit; with `interval` for the 95 % interval over
-        seeds, too. about: a figure of others, to be met within `percent` of it.
+        seeds, too, or over test windows where there is one seed.
+    about: a figure of others, to be met within `percent` of it.
     """
 
     model_config = _STRICT

@@ -12,6 +12,7 @@ from trainer.benchmark_summary import (
     Results,
     difference,
     difference_unit,
+    over_windows,
     ranked_by,
     unit,
     value,
@@ -46,7 +47,7 @@ def _goal_row(
     row = {"data": label, "model": goal.model, "metric": metric, "peer": None, "peer_value": None}
     against = goal.below or goal.above
     if against is None:
-        return [row | _bound(sets, goal, label, metric)]
+        return [row | _bound(results, sets, goal, label, metric)]
     place = (benchmark.compared_with.get(label, label), against)
     if place not in results.runs:
         return []
@@ -82,11 +83,15 @@ def _goal_row(
     ]
 
 
-def _bound(sets: Mapping[str, Any], goal: Goal, label: str, metric: str) -> dict[str, Any]:
+def _bound(
+    results: Results, sets: Mapping[str, Any], goal: Goal, label: str, metric: str
+) -> dict[str, Any]:
     (own,) = (row for row in sets[label]["rows"] if row["model"] == goal.model)
     score = own["scores"][metric]
-    half = score["half_width"]
+    half, over = score["half_width"], "seeds"
     interval = None if half is None else [score["mean"] - half, score["mean"] + half]
+    if len(own["seeds"]) == 1:  # seeds change nothing, or were not asked: the windows tell
+        interval, over = over_windows(results, (label, goal.model), metric), "test windows"
     if goal.about is not None:
         met, reach = abs(score["mean"] / goal.about - 1.0) <= goal.percent / 100.0, 0
         text, beyond = f"within {goal.percent:g} % of {goal.about:g}", True
@@ -98,7 +103,7 @@ def _bound(sets: Mapping[str, Any], goal: Goal, label: str, metric: str) -> dict
         met, reach, text = score["mean"] >= goal.at_least, 0, f">= {goal.at_least:g}"
         beyond = interval is not None and interval[reach] >= goal.at_least
     if goal.interval:
-        text += ", 95 % interval over seeds too"
+        text += f", 95 % interval over {over} too"
     return {
         "kind": "value",
         "value": score["mean"],

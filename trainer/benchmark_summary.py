@@ -106,6 +106,14 @@ def value(results: Results, place: tuple[str, str], metric: str) -> float:
     return _value(scorer(data, results.runs[place], metric), len(data.arrays["test_starts"]))
 
 
+def over_windows(results: Results, place: tuple[str, str], metric: str) -> list[float] | None:
+    """The 95 % interval of `value` over test windows: trials, or blocks of them."""
+    data = results.data[place[0]]
+    score = scorer(data, results.runs[place], metric)
+    drawn = drawing(data)
+    return paired.compare(score, lambda counts: 0.0 * counts[:, 0], drawn, relative=False).interval
+
+
 def _value(score: Score, windows: int) -> float:
     return float(score(np.ones((1, windows)))[0])
 

@@ -108,7 +108,7 @@ class TrainingConfig(BaseModel):
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["constant", "cosine", "cycles"] = "constant"
-    cycles: Annotated[PositiveInt, Field(validate_default=True)] = 1
+    cycles: PositiveInt = 1
     snapshots: bool = False
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -136,8 +136,6 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _cycles_go_with_their_schedule(cls, value: int, info: ValidationInfo) -> int:
         schedule = info.data.get("schedule")
-        if schedule == "cycles" and value < 2:
-            raise ValueError("must be 2 or more with training.schedule: cycles")
         if schedule in ("constant", "cosine") and value > 1:
             raise ValueError(f"needs training.schedule: cycles, not {schedule}")
         return value

@@ -21,6 +21,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +46,7 @@ from trainer.determinism import deterministic
 from trainer.training import Trainer, build
 
 RESULTS = Path(__file__).parent / "results"
-COMMAND = "uv run python benchmarks/training_throughput.py --compile"
+COMMAND = " ".join(["uv run python benchmarks/training_throughput.py", *sys.argv[1:]])
 CORES, BATCH, CHANNELS = 2, 32, 16
 WARM_UP, STEPS, RUNS = 1, 4, 9
 MODEL = {

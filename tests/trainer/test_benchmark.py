@@ -130,7 +130,9 @@ def test_a_changed_config_trains_anew_and_counts_as_another_look(
     (place / "artifact").rmdir()
     assert axonnx(*words) == 0
     assert (place / CHECKPOINT).read_bytes() == saved
-    assert report()["summary"]["data"]["one"]["rows"][0]["artifacts"] == rows[1]["artifacts"]
+    again = report()
+    assert again["summary"]["data"]["one"]["rows"][0]["scores"] == rows[1]["scores"]
+    assert again["looks_at_test_parts"] == {"one": {"runs": 3, "configs": 2}}
 
 
 @pytest.mark.slow

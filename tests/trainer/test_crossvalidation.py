@@ -166,15 +166,18 @@ def test_mistakes_are_told_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("data", "text"),
     [
-        ("synthetic", "takes no such split (split.by: Input should be 'time')"),
-        ("challenge", "has no setting `split`"),
+        ("name: synthetic", "takes no such split (split.by: Input should be 'time')"),
+        (
+            "name: challenge, train: a.npz",
+            "takes no such split (split.by: Input should be 'trial')",
+        ),
     ],
 )
-def test_data_that_take_no_folds_say_so(tmp_path: Path, name: str, text: str) -> None:
+def test_data_that_take_no_folds_say_so(tmp_path: Path, data: str, text: str) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(f"data: {{name: {name}}}\n")
+    path.write_text(f"data: {{{data}}}\n")
     with pytest.raises(ConfigError) as caught:
         crossvalidation.crossvalidate(load_config(path, []), tmp_path / "out")
     assert text in str(caught.value)

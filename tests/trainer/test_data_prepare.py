@@ -85,8 +85,8 @@ def test_the_card_says_what_is_in_the_files(prepared):
             assert entry["shape"][1:] == [20, 61, 9]
             # Unmasked: the targets are in the file.
             assert (file["arr_0"][:, 10:] != file["arr_0"][:, 9:10]).any()
-    assert len(card["sources"]) == 1
-    assert "/" not in next(iter(card["sources"]))
+    assert len(card["sources"]) == 2  # the clip and the grid
+    assert not any("/" in source for source in card["sources"])
 
 
 def test_the_committed_config_spells_out_the_defaults():

@@ -111,7 +111,7 @@ def test_a_report_of_decoding_reads_and_repeats(plane, tmp_path):
     for name in ("report.json", "report.md", "report.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     text = (tmp_path / "a" / "report.md").read_text()
-    assert "median error (m)" in text
+    assert "median error (m, share of the range)" in text
     assert "| x (m) |" in text
     assert "it is the baseline linear_readout itself" in text
     assert "bootstrap interval over 20 blocks" in text

@@ -13,16 +13,14 @@ TERMS = 8
 def matrix_logarithm(matrices: Tensor) -> Tensor:
     """Principal logarithms: (..., size, size) symmetric positive definite -> the same shape.
 
-    log A = log(m) I + 2^6 log((A / m)^(1 / 2^6)), m the mean eigenvalue; the roots by the coupled
-    iteration of Newton and Schulz (Higham, Functions of Matrices, 2008, section 6.7), the last
-    logarithm, of a matrix near I, by its series. Good to 1e-3 in float32 for eigenvalues that lie
-    within a factor of 10000. The number of steps is fixed.
+    log A = 2^6 log(A^(1 / 2^6)); the roots by the coupled iteration of Newton and Schulz (Higham,
+    Functions of Matrices, 2008, section 6.7), the last logarithm, of a matrix near I, by its
+    series. Good to 1e-3 in float32 for eigenvalues that lie within a factor of 10000 of one
+    another and of 1. The number of steps is fixed, and no element-wise logarithm is taken: its
+    bits depend on where a row lies in the batch.
     """
-    size = matrices.shape[-1]
-    identity = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
-    mean = trace(matrices) / size
-    root = matrices / mean
-    log_norm = torch.log(mean)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    root = matrices
     for steps in ROOTS:
         # The iteration needs eigenvalues in (0, 2); those of a positive matrix sum to its trace.
         norm = _spread(root)
@@ -32,7 +30,7 @@ def matrix_logarithm(matrices: Tensor) -> Tensor:
     series = rest * ((-1.0) ** (TERMS + 1) / TERMS)
     for term in range(TERMS - 1, 0, -1):
         series = torch.matmul(rest, series) + rest * ((-1.0) ** (term + 1) / term)
-    return log_norm * identity + 2.0 ** len(ROOTS) * series
+    return 2.0 ** len(ROOTS) * series
 
 
 def square_root(matrices: Tensor, steps: int, identity: Tensor) -> Tensor:
@@ -56,5 +54,6 @@ def _spread(matrices: Tensor) -> Tensor:
 
 
 def _total(matrices: Tensor) -> Tensor:
-    # One sum over the last axis gives a row the same bits in any batch; over two axes need not.
-    return matrices.flatten(-2).sum(-1, keepdim=True).unsqueeze(-1)
+    # A sum as a product with ones: it gives a row the same bits in any batch.
+    flat = matrices.flatten(-2)
+    return torch.matmul(flat, flat.new_ones(flat.shape[-1], 1)).unsqueeze(-1)

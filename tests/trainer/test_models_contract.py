@@ -34,9 +34,16 @@ CONTEXTS = {
     "decode features": lambda: decode_context(4, 3, steps=5, variables=3),
     "decode one step": lambda: decode_context(3, 1, steps=1, variables=1),
 }
+# Their graphs take seconds each: one kind of input in the fast set.
+LARGE = {"riemannian", "band_power", "eegnet", "shallow_conv", "ctnet", "place_field"}
 # Models that answer a window with one row, on every kind of input that they may meet.
 ANSWERS = [
-    pytest.param(name, case, id=f"{name}-{case}")
+    pytest.param(
+        name,
+        case,
+        id=f"{name}-{case}",
+        marks=pytest.mark.slow if name in LARGE and " " in case else (),
+    )
     for name in NAMES
     for case in CONTEXTS
     if case.split()[0] in MODELS.get(name).tasks

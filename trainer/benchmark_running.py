@@ -54,7 +54,7 @@ def _one(job: Job, dataset: Dataset, output: Path, console: Console) -> None:
     same = _same(place, config, dataset)
     if before is not None and before.facts["members"] != members:
         same = complete = False  # other members make it another ensemble, whatever its config says
-    facts: dict[str, Any] = {} if before is None else dict(before.facts)
+    facts: dict[str, Any] = {}  # scores that are kept may be of an earlier config's run
     if not (same and complete):
         trained = _train(config, place, dataset, console, resume=same)
         facts = {"config": config.resolved(), "members": members, **trained}

@@ -189,7 +189,7 @@ def recover(study: optuna.Study) -> int:
             if not _is_dead(trial):
                 elsewhere += 1
                 continue
-            study.tell(trial.number, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             state = TrialState.FAIL
         if state == TrialState.FAIL and not is_done(trial):
             study.enqueue_trial(trial.params, user_attrs={RETRIES: index})

@@ -11,6 +11,7 @@ import torch
 
 from trainer import scoring, simplex
 from trainer.data.windows import Windows
+from trainer.models import ModelError
 
 
 class Answers(Protocol):
@@ -91,6 +92,9 @@ def _chunk(
     given = torch.stack(
         [scoring.forward(module, windows, batch, device).double() for module in modules]
     )
+    for member, answer in enumerate(given):
+        if not torch.isfinite(answer).all():
+            raise ModelError(f"model.members: member {member + 1} answers with NaN or infinity")
     if windows.task == "classify":
         choice = torch.from_numpy(batch.targets["choice"])
         right = given[:, torch.arange(len(choice)), choice]

@@ -11,7 +11,7 @@ import torch
 
 
 class ScheduleError(ValueError):
-    """A pattern of training.learning_rates names no parameter."""
+    """A pattern of training.learning_rates names no parameter, or cycles are too many."""
 
 
 def factor(step: int, total: int, *, schedule: str, warmup: int, cycles: int = 1) -> float:

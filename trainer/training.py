@@ -28,7 +28,7 @@ from trainer.data import load_dataset
 from trainer.data.windows import Batch, Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
 from trainer.progress import Progress
-from trainer.schedule import parameter_groups
+from trainer.schedule import ScheduleError, parameter_groups
 from trainer.trained import Run, build, check_same_run, kept, load_run
 
 __all__ = ["Run", "Trainer", "TrainingError", "build", "check_same_run", "load_run", "train"]
@@ -142,6 +142,24 @@ class Trainer:
         self.average: Weights = {}
         self.snapshots: dict[int, Snapshot] = {}
         self.history: list[dict[str, Any]] = []
+        if self.settings.snapshots and self.total_steps:
+            self._check_cycles()
+
+    def _cycle_ends(self) -> list[int]:
+        settings = self.settings
+        return schedule.cycle_ends(
+            self.total_steps, warmup=settings.warmup_steps, cycles=settings.cycles
+        )
+
+    def _check_cycles(self) -> None:
+        """Raise ScheduleError where a cycle would have no step, and so no snapshot."""
+        ends = [self.settings.warmup_steps, *self._cycle_ends()]
+        if len(set(ends)) < len(ends) or ends[-1] > self.total_steps:
+            raise ScheduleError(
+                f"training.cycles: {self.settings.cycles} cycles after "
+                f"{self.settings.warmup_steps} steps of warm-up do not fit into "
+                f"{self.total_steps} steps; give fewer, or more epochs"
+            )
 
     @property
     def windows_per_step(self) -> int:
@@ -321,9 +339,7 @@ class Trainer:
             averaging.update(self.average, self.module.state_dict(), settings.ema, self.step)
         if not settings.snapshots:
             return
-        ends = schedule.cycle_ends(
-            self.total_steps, warmup=settings.warmup_steps, cycles=settings.cycles
-        )
+        ends = self._cycle_ends()
         if self.step in ends:
             weights = self.average or self.module.state_dict()
             self.snapshots[ends.index(self.step) + 1] = Snapshot(

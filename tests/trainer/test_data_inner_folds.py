@@ -72,3 +72,21 @@ def test_too_many_folds_are_refused():
     windows = forecast_windows(context, np.zeros((30, 1, 1)), 10)
     with pytest.raises(SplitError, match="fewer folds"):
         inner_folds(windows, 5)
+
+
+def test_classes_too_rare_for_every_fold_leave_none_empty():
+    context = classify_context(1, 1, dim=0)
+    windows = Windows(
+        task="classify",
+        observed=20,
+        inputs=context.inputs,
+        outputs=context.outputs,
+        series={"neural": (np.zeros((6 * 20, 1, 1), np.float32),)},
+        sessions=np.zeros(6, np.int64),
+        starts=np.arange(6) * 20,
+        targets=np.array([0, 0, 0, 1, 1, 2]),
+        trials=np.arange(6),
+    )
+    held = [fold.held for fold in inner_folds(windows, 5)]
+    assert sorted(np.concatenate(held)) == list(range(6))
+    assert all(len(rows) for rows in held)

@@ -125,6 +125,12 @@ def test_a_factor_of_0_leaves_parameters_as_they_are() -> None:
     assert not torch.equal(after["merge.weight"], before["merge.weight"])
 
 
+def test_cycles_that_would_leave_no_snapshot_are_refused() -> None:
+    recipe = {"schedule": "cycles", "cycles": 50, "snapshots": True, "epochs": 1, "max_steps": 3}
+    with pytest.raises(ScheduleError, match=r"50 cycles .* do not fit into 3 steps"):
+        trainer_of(config(**recipe))
+
+
 def test_patterns_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ScheduleError, match=r"'tail\.\*' matches no parameter; the model has .*"):
         train(config(learning_rates={"tail.*": 2.0}), tmp_path / "run", console=QUIET)

@@ -75,10 +75,15 @@ def _fold_of(windows: Windows, folds: int) -> np.ndarray:
     if len(first) < folds:
         raise SplitError(f"{folds} folds of {len(first)} windows or trials; give fewer folds")
     fold = np.empty(len(first), np.int64)
+    rare = 0
     for kind in np.unique(kinds):
         own = np.flatnonzero(kinds == kind)
         own = own[np.argsort(first[own], kind="stable")]
-        fold[own] = np.arange(len(own)) * folds // len(own)
+        if len(own) >= folds:
+            fold[own] = np.arange(len(own)) * folds // len(own)
+        else:  # what is too rare for every fold goes round, so that no fold stays empty
+            fold[own] = (rare + np.arange(len(own))) % folds
+            rare += len(own)
     number = np.empty(len(order), np.int64)
     number[order] = fold[unit]
     return number

@@ -8,12 +8,14 @@ not see a window leave over of it (out-of-fold residuals): in-sample ones are to
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.data.errors import SplitError
 from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.ar import AR
@@ -137,8 +139,15 @@ class Forecaster(nn.Module):
         if not isinstance(self.base, AR | Linear):
             return
         self.base.fit_closed_form(train, validation)
+        try:
+            folds = inner_folds(train, FOLDS)
+        except SplitError:
+            raise SplitError(
+                f"model.base: is fitted {FOLDS} times, each without a stretch of the train part, "
+                f"whose {len(train)} windows are too few; give longer data, or base: last"
+            ) from None
         number, fits = np.zeros(len(train), np.int64), list[AR | Linear]()
-        for index, fold in enumerate(inner_folds(train, FOLDS)):
+        for index, fold in enumerate(folds):
             number[fold.held] = index
             fit = copy.deepcopy(self.base)
             fit.refit(train.take(fold.fit))
@@ -150,11 +159,16 @@ class Forecaster(nn.Module):
         """Base forecasts of train windows by fits that did not see them, on the CPU.
 
         neural: (batch, time, channel, feature) raw, the windows `rows` of the train part. Returns
-        (batch, horizon, channel) raw, None where the base has nothing to fit.
+        (batch, horizon, channel) raw, None for `base: none`, which is the window's own centre.
         """
-        if self._folds is None:
+        number: np.ndarray
+        fits: Sequence[nn.Module]
+        if isinstance(self.base, Persistence):
+            number, fits = np.zeros(rows.max() + 1, np.int64), [self.base]
+        elif self._folds is not None:
+            number, fits = self._folds
+        else:
             return None
-        number, fits = self._folds
         observed = neural[:, : self.observed, :, : self.features]
         # The network may be elsewhere; the fits stay on the CPU.
         seen, drift = self._without_drift(observed.to(self.averages.device))

@@ -51,7 +51,7 @@ class Graph(Forecaster):
         adaptation_threshold: Annotated[float, Field(gt=0)] = 3.0,
         channel_embedding: ChannelKind = "index",
         session_embedding: SessionKind = "none",
-        session_dropout: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        session_dropout: Annotated[float, Field(gt=0, le=1)] = 0.25,
         width: Annotated[int, Field(ge=1)] = 64,
         hops: Annotated[int, Field(ge=1)] = 1,
         products: bool = True,

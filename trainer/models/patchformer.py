@@ -49,7 +49,7 @@ class PatchFormer(Forecaster):
         adaptation_threshold: Annotated[float, Field(gt=0)] = 3.0,
         channel_embedding: ChannelKind = "none",
         session_embedding: SessionKind = "none",
-        session_dropout: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        session_dropout: Annotated[float, Field(gt=0, le=1)] = 0.25,
         width: Annotated[int, Field(ge=1)] = 64,
         heads: Annotated[int, Field(ge=1)] = 4,
         temporal_blocks: Annotated[int, Field(ge=0)] = 2,

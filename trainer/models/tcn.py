@@ -49,7 +49,7 @@ class TCN(Forecaster):
         adaptation_threshold: Annotated[float, Field(gt=0)] = 3.0,
         channel_embedding: ChannelKind = "index",
         session_embedding: SessionKind = "none",
-        session_dropout: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        session_dropout: Annotated[float, Field(gt=0, le=1)] = 0.25,
         width: Annotated[int, Field(ge=1)] = 32,
         levels: Annotated[int, Field(ge=1, le=12)] = 3,
         kernel: Annotated[int, Field(ge=1)] = 3,

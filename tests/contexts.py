@@ -188,6 +188,28 @@ def decode_dataset(samples: int = 1200, *, channels: int = 8, steps: int = 5) ->
     )
 
 
+def classify_dataset(trials: int = 60) -> Dataset:
+    """Three classes, told by the level of channels; half of `trials` each validate and test."""
+    context = classify_context(6, 1, steps=60, dim=0)
+    counts = {"train": trials, "validation": trials // 2, "test": trials // 2}
+    parts = {
+        part: answered_windows(context, count, seed=seed)
+        for seed, (part, count) in enumerate(counts.items())
+    }
+    return Dataset(
+        name="levels",
+        **parts,
+        fingerprint="0" * 64,
+        rate=100.0,
+        unit="µV",
+        channel_names=tuple(f"c{index}" for index in range(6)),
+        session_names=("day",),
+        synthetic=True,
+        description="SYNTHETIC: which channel is highest",
+        output_names=("a", "b", "c"),
+    )
+
+
 def randomize(module: torch.nn.Module, seed: int = 0, scale: float = 0.05) -> torch.nn.Module:
     """Add noise to every weight and fitted buffer, so that none is left at zero."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,6 +12,7 @@ from trainer.benchmark_summary import (
     Results,
     difference,
     difference_unit,
+    has,
     over_windows,
     ranked_by,
     unit,
@@ -134,8 +135,11 @@ def ablation(
             metric = ranked_by(benchmark, results.data[label])
             parts = {}
             for part in ("validation", "test"):
-                found, _ = difference(results, mine, other, metric, part)
-                parts[part] = {"value": found.value, "interval": found.interval}
+                runs = [*results.runs[mine], *results.runs[other]]
+                parts[part] = {"value": None, "interval": None}
+                if all(has(run, part) for run in runs):
+                    found, _ = difference(results, mine, other, metric, part)
+                    parts[part] = {"value": found.value, "interval": found.interval}
             rows.append(
                 {
                     "item": item,
@@ -150,6 +154,8 @@ def ablation(
 
 def _verdict(found: Mapping[str, Any], metric: str) -> str:
     interval = found["interval"]
+    if found["value"] is None:
+        return "–"
     if interval is None or interval[0] <= 0.0 <= interval[1] or abs(found["value"]) < SLIGHT:
         return "no difference"
     better = interval[1] < 0.0 if metric in SMALLER else interval[0] > 0.0

@@ -112,7 +112,7 @@ def data_table(found: Mapping[str, Any], label: str) -> tuple[list[str], list[li
                 change(row["paired"]),
                 "–" if row["skill"] is None else f"{100 * row['skill']:+.1f} %",
                 *(number(scores[name]["mean"], name) for name in others),
-                number(scores[metric]["validation"], metric),
+                _known(scores[metric]["validation"], metric),
                 f"{row['rank']:g}",
                 f"{row['parameters']:,}".replace(",", " "),
                 f"{row['artifact_bytes'] / 1000:.0f}",
@@ -185,6 +185,10 @@ def spread(score: Mapping[str, Any], metric: str) -> str:
 def number(value: float, metric: str) -> str:
     """A score in its metric's digits."""
     return f"{value:{_DIGITS.get(metric, '.1f')}}"
+
+
+def _known(value: float | None, metric: str) -> str:
+    return "–" if value is None else number(value, metric)
 
 
 def change(row: Mapping[str, Any] | None) -> str:

@@ -84,7 +84,7 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
 def keep_run(
     dataset: Dataset, place: Path, run: Path, scores: Path, facts: Mapping[str, Any]
 ) -> None:
-    """Score the artifact of a finished run on validation and test part and write what it answers.
+    """Score the artifact of a finished run on its held-out parts and write what it answers.
 
     `facts` are added to those that are written. Answers in normalized units are brought to raw
     ones. Raises EvaluationError where the artifact does not suit the data.
@@ -95,7 +95,7 @@ def keep_run(
     predict = candidates.of_artifact(model, str(place), dataset, statistics)[0].predict
     arrays: dict[str, np.ndarray] = {}
     scale = scoring.target_scale(dataset.train)
-    for part in ("validation", "test"):
+    for part in held_out(model.manifest.metrics):
         arrays |= _answers(predict, dataset.parts[part], part, scale)
     look = {"place": str(place), "config": facts["config_sha256"], "artifact": model.id}
     looks = scores / LOOKS
@@ -114,6 +114,12 @@ def keep_run(
         "held_out": {name: float(value) for name, value in model.manifest.metrics.items()},
     }
     _write(scores / place, arrays, kept)
+
+
+def held_out(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that an artifact was not fitted on, by the names of its metrics."""
+    seen = not any(name.startswith("validation_") for name in metrics)
+    return ("test",) if seen else ("validation", "test")
 
 
 def read(path: Path) -> Kept | None:

@@ -66,6 +66,11 @@ def scorer(data: Kept, runs: Sequence[Kept], metric: str, part: str = "test") ->
     return paired.average([_score(data, run, metric, part) for run in runs])
 
 
+def has(run: Kept, part: str) -> bool:
+    """Whether a run has answers to a part; to what its model was fitted on there are none."""
+    return any(name.startswith(f"{part}_") for name in run.arrays)
+
+
 def drawing(data: Kept, part: str = "test") -> MovingBlocks | Groups:
     """What a bootstrap draws: trials where there are some, else blocks of 10 test windows' time."""
     arrays, task = data.arrays, data.facts["task"]
@@ -167,10 +172,13 @@ def _row(results: Results, label: str, model: str, names: Sequence[str]) -> dict
     scores = {}
     for name in names:
         per_seed = [_value(_score(data, run, name, "test"), windows["test"]) for run in runs]
-        held_out = [
-            _value(_score(data, run, name, "validation"), windows["validation"]) for run in runs
-        ]
-        scores[name] = {**spread(per_seed), "validation": float(np.mean(held_out))}
+        held_out = None
+        if all(has(run, "validation") for run in runs):
+            each = [
+                _value(_score(data, run, name, "validation"), windows["validation"]) for run in runs
+            ]
+            held_out = float(np.mean(each))
+        scores[name] = {**spread(per_seed), "validation": held_out}
     facts = [run.facts for run in runs]
     return {
         "model": model,

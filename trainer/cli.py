@@ -91,8 +91,8 @@ def _train(argv: list[str]) -> int:
         return INTERRUPTED
     table = Table("", "validation", "test", title=f"{config.name}, epoch {run.metrics['epoch']}")
     for name in (key.removeprefix("test_") for key in run.metrics if key.startswith("test_")):
-        scores = (run.metrics[f"{part}_{name}"] for part in ("validation", "test"))
-        table.add_row(name, *(f"{score:.5g}" for score in scores))
+        scores = (run.metrics.get(f"{part}_{name}") for part in ("validation", "test"))
+        table.add_row(name, *("–" if score is None else f"{score:.5g}" for score in scores))
     console.print(table)
     artifact = output / "artifact"
     commands = [["axonnx", "serve", artifact], ["axonnx", "evaluate", artifact]]

@@ -43,6 +43,7 @@ from trainer.trained import (
     differences,
     kept,
     load_run,
+    saw_validation,
 )
 
 ENSEMBLE = "ensemble"
@@ -118,6 +119,7 @@ def _fit(
     for own, found in zip(module.members, members, strict=True):
         checkpoint.load_weights(own, found.weights)
     module.eval()
+    _check_weights(config, module)
     # Data and members are good: from here on there is something to put in an old run's place.
     folder.claim(output, resume=True, overwrite=overwrite)
     write_file(output / folder.CONFIG, config.to_yaml().encode())
@@ -197,6 +199,18 @@ def _check_same_settings(then: RunConfig, now: RunConfig) -> None:
             f"the ensemble was made with another config: {'; '.join(lines)}. "
             "Give the old values to resume, or --overwrite to start anew"
         )
+
+
+def _check_weights(config: RunConfig, module: Ensemble) -> None:
+    """Raise ModelError where weights are to be fitted to what a member was fitted on."""
+    if config.model["weights"] != "validation":
+        return
+    for text, member in zip(config.model["members"], module.members, strict=True):
+        if saw_validation(member):
+            raise ModelError(
+                f"model.members: {text}: was fitted on the validation part (model.fit_on: both), "
+                "to which no weights can be fitted then; give model.weights: out_of_fold or equal"
+            )
 
 
 def _answers(
@@ -294,9 +308,11 @@ def _report(
     cpu = torch.device("cpu")
     weights = module.weight[..., 0].double().numpy()
     rows: list[dict[str, Any]] = module.description()
-    whole: dict[str, Any] = {"validation": blend}
-    for row, member in zip(rows, module.members, strict=True):
-        row["validation"] = scoring.held_out(member, dataset.validation, scale, cpu)[metric]
+    whole: dict[str, Any] = {}
+    if not saw_validation(module):
+        whole["validation"] = blend
+        for row, member in zip(rows, module.members, strict=True):
+            row["validation"] = scoring.held_out(member, dataset.validation, scale, cpu)[metric]
     if answers is not None and config.model["weights"] == "out_of_fold":
         for row, alone in zip(rows, np.eye(len(rows)), strict=True):
             row["out_of_fold"] = answers.error(alone[:, None])

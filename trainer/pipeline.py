@@ -10,7 +10,7 @@ from trainer import evaluation, folder, plots
 from trainer.config import RunConfig
 from trainer.ensembles import train
 from trainer.export import export_artifact
-from trainer.trained import Run
+from trainer.trained import Run, saw_validation
 
 
 def train_and_export(
@@ -44,6 +44,7 @@ def finish(run: Run, console: Console) -> None:
         best_epoch=int(run.metrics["epoch"]),
         metric=metric,
         title=config.name,
+        part="fitted on too" if saw_validation(run.module) else "held out",
     )
     shown = {"prediction": evaluation.of_module(run.module, run.dataset.test)}
     evaluation.draw_example(run.dataset, shown, output / folder.FORECAST_PLOT, config.name)

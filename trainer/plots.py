@@ -26,6 +26,7 @@ def loss_curve(
     best_epoch: int,
     metric: str,
     title: str,
+    part: str = "held out",
 ) -> Path:
     """Draw training loss and held-out metric by epoch; a loss of None (epoch 0) is left out."""
     with mpl.rc_context(STYLE):
@@ -45,7 +46,7 @@ def loss_curve(
         metric_axes.axvline(best_epoch, color=MUTED, linestyle="--", linewidth=1.0)
         best = metrics[list(epochs).index(best_epoch)]
         metric_axes.plot([best_epoch], [best], color=COLORS[1], marker="o", markersize=7)
-        label(metric_axes, f"held out; best {best:.4g} at epoch {best_epoch}", "epoch", metric)
+        label(metric_axes, f"{part}; best {best:.4g} at epoch {best_epoch}", "epoch", metric)
         for axes in (loss_axes, metric_axes):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.suptitle(title)

@@ -44,6 +44,13 @@ class RunRecord:
         return next((name for name in folder.HELD_OUT.values() if name in row), "")
 
     @property
+    def saw_validation(self) -> bool:
+        """Whether the model, or a member of it, was fitted on the validation part too."""
+        model = self.config["model"]
+        members = [member["model"] for member in model.get("trained") or ()]
+        return any(one.get("fit_on") == "both" for one in (model, *members))
+
+    @property
     def best(self) -> dict[str, Any]:
         """The history's best row; empty before the first epoch was scored."""
         return min(self.history, key=lambda row: row[self.metric], default={})
@@ -59,7 +66,7 @@ def read(path: Path) -> RunRecord:
         text = _text(path / folder.ARTIFACT / "manifest.json")
         manifest = json.loads(text) if text else None
         record = RunRecord(path, dict(config), history, manifest)
-        str(record.best)
+        str((record.best, record.saw_validation))
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunFolderError(f"{path}: cannot be read as a run ({error!r})") from error
     return record
@@ -111,6 +118,8 @@ def list_table(records: list[RunRecord]) -> Table:
 def show_table(run: RunRecord, last: int = 10) -> Table:
     """The last epochs of a run, the best one marked."""
     columns = list(run.history[0]) if run.history else ["epoch"]
+    if run.saw_validation:  # what follows is held out of no fit
+        columns = [column for column in columns if column in ("epoch", "step", "loss")]
     table = Table(*columns, "")
     for row in run.history[-last:]:
         best = "best" if row["epoch"] == run.best["epoch"] else ""
@@ -164,11 +173,17 @@ def compare_table(records: list[RunRecord]) -> Table:
 
 
 def compare_plot(records: list[RunRecord], destination: Path) -> Path:
-    """Draw the held-out curves of several runs; raises RunFolderError where metrics differ."""
+    """Draw the held-out curves of several runs; raises RunFolderError where metrics differ.
+
+    Runs whose model was fitted on the validation part have none and are left out.
+    """
+    records = [run for run in records if not run.saw_validation]
     metrics = {run.metric for run in records}
     if len(metrics) != 1 or "" in metrics:
         named = ", ".join(f"{run.name}: {run.metric or 'none yet'}" for run in records)
-        raise RunFolderError(f"these runs have no held-out metric in common ({named})")
+        raise RunFolderError(
+            f"these runs have no held-out metric in common ({named or 'fitted on both parts'})"
+        )
     metric = metrics.pop()
     curves = {
         run.name: ([row["epoch"] for row in run.history], [row[metric] for row in run.history])
@@ -186,7 +201,7 @@ def _scores(run: RunRecord, part: str) -> dict[str, Any]:
         metrics = run.manifest.get("metrics", {})
         prefix = f"{part}_"
         return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    if part != "validation":
+    if part != "validation" or run.saw_validation:
         return {}
     return {k: v for k, v in run.best.items() if k not in ("epoch", "step", "loss")}
 

@@ -89,6 +89,11 @@ def _validated(config: RunConfig, place: Path, trial: optuna.Trial, note: Note) 
     for row in checkpoint.load(saved).history if saved.exists() else ():
         on_epoch(row)
     run = train(config, place, resume=True, console=_quiet(), dataset=dataset, on_epoch=on_epoch)
+    if f"validation_{metric}" not in run.metrics:
+        raise ModelError(
+            "the model is fitted on the validation part (model.fit_on: both), by which nothing can "
+            "be chosen then: give objective: inner_folds, or model.fit_on: train"
+        )
     return run.metrics[f"validation_{metric}"]
 
 

@@ -24,8 +24,9 @@ SNAPSHOT = "snapshot-"
 class Run:
     """A trained module, on the CPU and in evaluation mode, with all that it came from.
 
-    `metrics`: the epoch of the weights, and held-out metrics such as `test_mse`; `history`: one
-    dict per epoch, as in metrics.jsonl.
+    `metrics`: the epoch of the weights, and held-out metrics such as `test_mse`, none of the
+    validation part where the module was fitted on it; `history`: one dict per epoch, as in
+    metrics.jsonl.
     """
 
     folder: Path
@@ -54,10 +55,15 @@ def load_run(output: Path, which: str = "kept", *, dataset: Dataset | None = Non
         module.eval()
         scale = scoring.target_scale(dataset.train)
         metrics: dict[str, float] = {"epoch": epoch}
-        for part in ("validation", "test"):
+        for part in ("test",) if saw_validation(module) else ("validation", "test"):
             scores = scoring.held_out(module, dataset.parts[part], scale, torch.device("cpu"))
             metrics |= {f"{part}_{name}": value for name, value in scores.items()}
     return Run(output, config, dataset, module, metrics, saved.history)
+
+
+def saw_validation(module: torch.nn.Module) -> bool:
+    """Whether the module was fitted on the validation part, so that it is not held out."""
+    return bool(getattr(module, "saw_validation", False))
 
 
 def chosen_weights(

@@ -185,3 +185,22 @@ def test_a_head_is_spread_out_and_a_grid_stays() -> None:
     spread_out = flat(head)
     assert np.isfinite(spread_out).all()
     assert np.ptp(spread_out[:, 0]) > 180.0  # the arc, not its shadow
+
+
+def test_what_was_fitted_on_the_validation_part_has_no_figure_of_it(results, described):
+    for kept in results.runs["one", "better/less"]:
+        for name in [name for name in kept.arrays if name.startswith("validation_")]:
+            del kept.arrays[name]
+    runs = {**results.runs, ("one", "better"): results.runs["one", "better/less"]}
+    results = Results(results.data, runs)
+    found = summarize(described, results)
+    rows = {row["model"]: row for row in found["data"]["one"]["rows"]}
+    assert rows["better"]["scores"]["mse"]["validation"] is None
+    assert rows["floor"]["scores"]["mse"]["validation"] is not None
+    found |= {"goals": [], "ablation": ablation(described, results, found["data"])}
+    (item,) = found["ablation"]
+    assert (item["validation"]["value"], item["verdict"]) == (None, "–")
+    assert item["test"]["value"] is not None
+    lines = "\n".join(markdown(found)).split("\n")
+    line = next(line for line in lines if line.startswith("| better | 0."))
+    assert "| – |" in line

@@ -42,11 +42,13 @@ def test_filters_are_scipys_on_every_column():
 
 
 @pytest.mark.parametrize("classifier", ["discriminant", "logistic", "kernel"])
-@pytest.mark.parametrize("refit", [False, True])
-def test_every_classifier_finds_the_classes(classifier, refit):
+@pytest.mark.parametrize("fit_on", ["train", "both"])
+def test_every_classifier_finds_the_classes(classifier, fit_on):
     context = classify_context(6, 1, dim=0)
     parts = answered_windows(context, 150), answered_windows(context, 60, seed=3)
-    module = build_model({"name": "band_power", "classifier": classifier, "refit": refit}, context)
+    module = build_model(
+        {"name": "band_power", "classifier": classifier, "fit_on": fit_on}, context
+    )
     module.fit_closed_form(*parts)
     test = answered_windows(context, 100, seed=5)
     probability = answers(module, test)

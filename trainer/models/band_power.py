@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.band_filters import Band, BandFilters
-from trainer.models.classifier import Classifier, Kind, designs, together
+from trainer.models.classifier import Classifier, FitOn, Kind, designs, together
 from trainer.models.columns import Columns, Reference, means_of
 from trainer.registry import MODELS
 
@@ -31,8 +31,8 @@ class BandPower(nn.Module):
     reference: "average" subtracts the mean over channels at every step.
     classifier: "discriminant", "logistic" or "kernel", see `Classifier`; points: windows that
         "kernel" may keep.
-    refit: fit on the train and the validation part together, once nothing is left to choose by the
-        latter; what is reported for the validation part is then no held-out figure.
+    fit_on: "train", or "both": the train and the validation part together, where nothing is left
+        to choose by the latter; no figure of the validation part is then reported.
     """
 
     tasks = frozenset({"classify"})
@@ -54,7 +54,7 @@ class BandPower(nn.Module):
         reference: Reference = "none",
         classifier: Kind = "discriminant",
         points: Annotated[int, Field(ge=1, le=10_000)] = 1000,
-        refit: bool = False,
+        fit_on: FitOn = "train",
     ) -> None:
         super().__init__()
         self.columns = Columns(context, reference)
@@ -64,7 +64,8 @@ class BandPower(nn.Module):
                 f"model.stretches {stretches}, model.bins {bins}: at most {self.filters.steps}, "
                 "the window's steps without the length of the filters"
             )
-        self.baseline, self.refit, self.bins = baseline, refit, bins
+        self.baseline, self.bins = baseline, bins
+        self.saw_validation = fit_on == "both"
         self.level = level
         self.register_buffer("power", means_of(self.filters.steps, stretches), False)
         self.register_buffer("averages", means_of(context.steps, max(bins, 1)), False)
@@ -91,7 +92,7 @@ class BandPower(nn.Module):
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the classifier; deterministic. Raises DataError, see `Classifier.fit`."""
         self.columns.fit(train)
-        windows = together(train, validation) if self.refit else train
+        windows = together(train, validation) if self.saw_validation else train
         self.classifier.fit(windows, designs(windows, self._describe))
 
     def _describe(

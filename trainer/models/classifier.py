@@ -18,6 +18,7 @@ from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import with_ones
 
 Kind = Literal["discriminant", "logistic", "kernel"]
+FitOn = Literal["train", "both"]  # parts; "both" is train and validation
 FOLDS = 5
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of logistic: 1 over the penalty
 PENALTIES = (0.1, 0.3, 1.0, 3.0)  # of kernel: less gives weights that float32 rounds too coarsely

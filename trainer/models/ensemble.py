@@ -96,6 +96,11 @@ class Ensemble(nn.Module):
             return mean
         return torch.cat([neural[:, : self.observed, :, 0], mean], dim=1)
 
+    @property
+    def saw_validation(self) -> bool:
+        """Whether a member was fitted on the validation part."""
+        return any(getattr(member, "saw_validation", False) for member in self.members)
+
     def answer(self, index: int, *inputs: Tensor | None) -> Tensor:
         """What one member answers in raw units: (batch, horizon, channel) of a forecast."""
         member = self.members[index]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.band_filters import Band, BandFilters
-from trainer.models.classifier import Classifier, Kind, designs, together
+from trainer.models.classifier import Classifier, FitOn, Kind, designs, together
 from trainer.models.columns import Columns, Reference, means_of
 from trainer.models.matrix_logarithm import matrix_logarithm, trace
 from trainer.registry import MODELS
@@ -37,7 +37,7 @@ class Riemannian(nn.Module):
         they are, without the window's mean.
     delays: copies of every channel besides itself, `lag` seconds apart; lag null is one step.
     shrinkage: share of the mean variance in the diagonal.
-    bins, reference, classifier, points, refit: as of `band_power`.
+    bins, reference, classifier, points, fit_on: as of `band_power`.
     """
 
     tasks = frozenset({"classify"})
@@ -61,7 +61,7 @@ class Riemannian(nn.Module):
         reference: Reference = "none",
         classifier: Kind = "logistic",
         points: Annotated[int, Field(ge=1, le=10_000)] = 1000,
-        refit: bool = False,
+        fit_on: FitOn = "train",
     ) -> None:
         super().__init__()
         self.columns = Columns(context, reference)
@@ -70,7 +70,8 @@ class Riemannian(nn.Module):
         if self.filters is not None:
             count, steps = self.filters.bands, self.filters.steps
         self.lag = 1 if lag is None or context.rate is None else max(1, round(lag * context.rate))
-        self.delays, self.shrinkage, self.bins, self.refit = delays, shrinkage, bins, refit
+        self.delays, self.shrinkage, self.bins = delays, shrinkage, bins
+        self.saw_validation = fit_on == "both"
         if delays * self.lag > steps // 2:
             raise ValueError(
                 f"model.delays {delays} of {self.lag} steps each: at most half of {steps} steps"
@@ -114,7 +115,7 @@ class Riemannian(nn.Module):
         from pyriemann.geometry.mean import mean_riemann
 
         self.columns.fit(train)
-        windows = together(train, validation) if self.refit else train
+        windows = together(train, validation) if self.saw_validation else train
         found = designs(windows, lambda *inputs: self._covariances(*inputs).flatten(1))
         covariances = found.reshape(len(found), -1, self.size, self.size).numpy()
         with threadpool_limits(1):

@@ -138,3 +138,40 @@ def test_more_windows_than_a_kernel_keeps():
     module = build_model({"name": "band_power", "classifier": "kernel", "points": 20}, context)
     with pytest.raises(DataError, match=r"model\.points"):
         module.fit_closed_form(*parts)
+
+
+def with_trials(targets, trials, spacing=None):
+    """Windows of given classes and trials, `spacing` samples apart."""
+    windows = answered_windows(classify_context(3, 1, dim=0), len(targets))
+    starts = windows.starts if spacing is None else spacing * np.arange(len(targets))
+    return dataclasses.replace(
+        windows, targets=np.array(targets), trials=np.array(trials), starts=starts
+    )
+
+
+def fitted(windows):
+    design = torch.randn(len(windows), 3, generator=torch.Generator().manual_seed(0)).double()
+    classifier = Classifier("logistic", 3, 3, 80)
+    classifier.fit(windows, design)
+    return classifier(design.float())
+
+
+def test_folds_go_by_the_trials_of_the_rarest_class():
+    # 30 windows of 6 trials: two of every class, and so two folds.
+    trials = np.repeat(np.arange(6), 5)
+    assert torch.isfinite(fitted(with_trials(trials % 3, trials))).all()
+
+
+def test_a_class_of_one_trial_is_named():
+    trials = np.repeat(np.arange(5), 6)
+    with pytest.raises(DataError, match=r"class 2 has 1 trial .*at least 2 trials of every class"):
+        fitted(with_trials(trials % 3, trials))
+    with pytest.raises(DataError, match=r"class 1 has 1 window .*at least 2 windows"):
+        fitted(with_trials([0, 2] * 10 + [1], [-1] * 21))
+
+
+def test_a_class_that_shares_samples_with_every_fold_is_named():
+    # Two windows of class 2, side by side: whichever is held out, the other touches it.
+    targets = [0, 1] * 10 + [2, 2] + [0, 1] * 10
+    with pytest.raises(DataError, match=r"class 2 has no window .* fold 1 of 2"):
+        fitted(with_trials(targets, np.arange(42), spacing=15))

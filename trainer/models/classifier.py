@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from trainer.data.errors import DataError
-from trainer.data.inner_folds import inner_folds
+from trainer.data.inner_folds import InnerFold, inner_folds
 from trainer.data.windows import Windows
 from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import with_ones
@@ -75,7 +75,8 @@ class Classifier(nn.Module):
     def fit(self, windows: Windows, design: Tensor) -> None:
         """Fit on the columns (window, column) float64 of `windows`; deterministic.
 
-        Raises DataError where a class has no window, or too many windows for `kernel`.
+        Raises DataError where a class has too few windows or trials to be left out in turn, or
+        there are too many windows for `kernel`.
         """
         assert windows.targets is not None
         choice = torch.from_numpy(windows.targets)
@@ -93,7 +94,7 @@ class Classifier(nn.Module):
         scale = torch.where(std > SMALLEST, 1.0 / std.clamp(min=SMALLEST), 0.0)
         z = (design - mean) * scale
         candidates = _CANDIDATES[self.kind]
-        folds = inner_folds(windows, min(FOLDS, int(counts.min()), len(windows)))
+        folds = _folds(windows, choice, classes)
         found = []
         with threadpool_limits(1):
             for candidate in candidates:
@@ -137,6 +138,32 @@ def designs(windows: Windows, columns: Callable[..., Tensor]) -> Tensor:
             inputs = windows.batch(rows).inputs
             found.append(columns(*(torch.from_numpy(inputs[s.name]) for s in windows.inputs)))
     return torch.cat(found).double()
+
+
+def _folds(windows: Windows, choice: Tensor, classes: int) -> list[InnerFold]:
+    """As many inner folds, up to 5, as the rarest class has trials, or windows without trials."""
+    kinds, what = choice.numpy(), "window"
+    counts = np.bincount(kinds, minlength=classes)
+    if windows.trials is not None and (windows.trials >= 0).all():
+        units = np.unique(np.stack([windows.sessions, windows.trials, kinds]), axis=1)
+        counts, what = np.bincount(units[2], minlength=classes), "trial"
+    rarest = int(np.argmin(counts))
+    if counts[rarest] < 2:
+        raise DataError(
+            f"class {rarest} has {counts[rarest]} {what} in the train part; a classifier needs at "
+            f"least 2 {what}s of every class, each to be answered by a fit without it: split "
+            "otherwise, or leave the class out"
+        )
+    folds = inner_folds(windows, min(FOLDS, int(counts[rarest])))
+    for number, fold in enumerate(folds):
+        left = np.bincount(kinds[fold.fit], minlength=classes)
+        if (left == 0).any():
+            raise DataError(
+                f"class {int(np.argmin(left))} has no window in the train part that shares no "
+                f"sample with fold {number + 1} of {len(folds)}: lengthen data.stride or split "
+                "otherwise"
+            )
+    return folds
 
 
 def _answer(fitted: Fitted, z: Tensor) -> Tensor:

@@ -20,6 +20,14 @@ def test_a_share_is_lost_and_the_mean_stays(share: float, dtype: torch.dtype) ->
     assert torch.equal(x.grad, dropped)
 
 
+@pytest.mark.parametrize("share", [0.9981, 0.9999])
+def test_a_share_next_to_one_keeps_something(share: float) -> None:
+    torch.manual_seed(0)
+    dropped = Dropout(share)(torch.ones(200_000))
+    assert torch.isfinite(dropped).all()
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.2)
+
+
 def test_neighbours_are_lost_independently() -> None:
     torch.manual_seed(0)
     lost = Dropout(0.5)(torch.ones(800_000)).view(-1, 8) == 0

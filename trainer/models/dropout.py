@@ -16,7 +16,7 @@ class Dropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
-        self.lost = round(256 * share)  # of 256 values that a byte takes
+        self.lost = min(255, round(256 * share))  # of 256 values that a byte takes
 
     def forward(self, x: Tensor) -> Tensor:
         """x: any shape -> the same shape."""

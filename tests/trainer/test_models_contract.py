@@ -231,3 +231,43 @@ def test_a_model_of_another_task_is_refused_naming_the_ones_that_fit(name):
         ModelError, match=rf"'{name}' does not do .*'classify'; valid: .*decoder, .*linear"
     ):
         build_model({"name": name}, classify_context())
+
+
+# Their logarithms have columns that do not fill what a processor takes at once.
+ODD = [
+    ("band_power", "classify", {"channels": 1}),
+    ("band_power", "classify", {"channels": 5}),
+    ("linear_readout", "classify", {"channels": 5}),
+    ("shallow_conv", "classify", {"channels": 3, "steps": 25}),
+    ("place_field", "decode", {"channels": 5, "steps": 5}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "shape"), ODD, ids=[f"{n}-{s['channels']}" for n, _, s in ODD]
+)
+def test_many_rows_of_odd_length_are_the_same_alone_and_together(name, task, shape):
+    torch.manual_seed(0)
+    if task == "classify":
+        context, settings = classify_context(features=1, dim=0, **shape), {}
+    else:
+        context, settings = decode_context(**shape), {"places": 7}
+    module = randomize(build_model({"name": name, **settings}, context))
+    session = onnxruntime.InferenceSession(to_onnx(module, context), session_options())
+    rows = {key: value.numpy() for key, value in rows_of(context, 44).items()}
+    (together,) = session.run(None, rows)
+    for row in range(44):
+        one = {key: value[row : row + 1] for key, value in rows.items()}
+        assert session.run(None, one)[0].tobytes() == together[row].tobytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["band_power", "ctnet", "decoder", "eegnet", "linear_readout", "shallow_conv"]
+)
+def test_probabilities_are_float32_where_products_are_bfloat16(name):
+    context = classify_context(dim=0)
+    module = build_model({"name": name}, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = module(*rows_of(context, 3).values())
+    assert answer.dtype == torch.float32
+    np.testing.assert_allclose(answer.detach().sum(1), 1, atol=1e-6)

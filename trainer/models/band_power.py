@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.band_filters import Band, BandFilters
 from trainer.models.classifier import Classifier, FitOn, Kind, designs, together
-from trainer.models.columns import Columns, Reference, means_of
+from trainer.models.columns import Columns, Reference, log_of_rows, means_of
 from trainer.registry import MODELS
 
 FLOOR = 1e-6  # of power, in train variances
@@ -107,7 +107,7 @@ class BandPower(nn.Module):
         level = torch.matmul(z, self.whole)
         # 2. log power of every band, column and stretch
         power = torch.matmul(self.filters(z - level).square(), self.power)
-        found = [torch.log(power + FLOOR).flatten(1)]
+        found = [log_of_rows(power + FLOOR)]
         # 3. bins and level
         if self.bins > 0:
             start = 0.0 if self.baseline == "none" else torch.matmul(z, self.start)

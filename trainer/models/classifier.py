@@ -69,8 +69,9 @@ class Classifier(nn.Module):
             distance = squares + points.square().sum(1) - 2.0 * torch.matmul(wide, points.T)
             near = torch.exp(-self.sharpness.double() * distance.clamp(min=0.0))
             answer = torch.matmul(near, self.weight.double()) + self.bias
-            return torch.softmax(answer, dim=-1).float()
-        return torch.softmax(torch.addmm(self.bias, z, self.weight), dim=-1)
+        else:
+            answer = torch.addmm(self.bias, z, self.weight)
+        return torch.softmax(answer.float(), dim=-1)
 
     def fit(self, windows: Windows, design: Tensor) -> None:
         """Fit on the columns (window, column) float64 of `windows`; deterministic.

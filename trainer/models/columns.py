@@ -14,6 +14,7 @@ from trainer.models.standardize import Standardize
 
 Reference = Literal["none", "average"]
 SHORTEST = 4  # steps of a window
+LANES = 16  # float32 numbers that a processor takes at once, at most
 
 
 class Columns(nn.Module):
@@ -65,6 +66,20 @@ class Columns(nn.Module):
         """Fill the statistics of behaviour."""
         if hasattr(self, "behavior"):
             self.behavior.fit(train)
+
+
+def log_of_rows(x: Tensor) -> Tensor:
+    """Logarithm of x (batch, ...) -> (batch, column), a row's the same bits in any batch.
+
+    ONNX Runtime takes numbers at once over the borders of rows, and what is left at the end by
+    other rounding: rows are filled up, so that each begins anew.
+    """
+    rows = x.flatten(1)
+    columns = rows.shape[1]
+    missing = -columns % LANES
+    if missing == 0:
+        return torch.log(rows)
+    return torch.log(nn.functional.pad(rows, (0, missing), value=1.0))[:, :columns]
 
 
 def steps_of(seconds: float, context: ModelContext, most: int) -> int:

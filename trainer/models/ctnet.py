@@ -80,7 +80,7 @@ class CTNet(nn.Module):
         tokens = self.front(self.columns(neural, behavior, behavior_mask)).transpose(1, 2)
         # 2. what the transformer adds, (batch, token, width)
         tokens = tokens + self.blocks(tokens + self.position)
-        return torch.softmax(self.readout(self.dropout(tokens.flatten(1))), dim=-1)
+        return torch.softmax(self.readout(self.dropout(tokens.flatten(1))).float(), dim=-1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the scale of behaviour where it is an input."""

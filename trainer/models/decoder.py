@@ -100,7 +100,7 @@ class Decoder(nn.Module):
         # 4. (batch, class or variable)
         answer = self.readout(self.dropout(tokens.flatten(1)))
         if self.classifies:
-            return torch.softmax(answer, dim=-1)
+            return torch.softmax(answer.float(), dim=-1)
         answer = self.target.invert(answer)
         if base is None and hasattr(self, "base"):
             base = self.base(neural)

@@ -114,7 +114,7 @@ class EEGNet(nn.Module):
         (batch, time, dim) raw and behavior_mask (batch, time) bool, see `Behavior`.
         """
         columns = self.columns(neural, behavior, behavior_mask)
-        return torch.softmax(self.readout(self.front(columns).flatten(1)), dim=-1)
+        return torch.softmax(self.readout(self.front(columns).flatten(1)).float(), dim=-1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the scale of behaviour where it is an input."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainer.data.errors import DataError
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
+from trainer.models.columns import log_of_rows
 from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import TOLERANCE, Moments, solve, with_ones
 from trainer.models.standardize import Standardize
@@ -101,7 +102,9 @@ class LinearReadout(nn.Module):
         """
         columns = self._columns(neural, behavior, behavior_mask)
         answer = torch.addmm(self.bias, columns, self.weight)
-        return torch.softmax(answer, dim=-1) if self.classifies else self.target.invert(answer)
+        if self.classifies:
+            return torch.softmax(answer.float(), dim=-1)
+        return self.target.invert(answer)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fill `weight` and `bias` (of classify `first` too); deterministic.
@@ -137,7 +140,7 @@ class LinearReadout(nn.Module):
         potential = (z[..., 0] - z[:, :1, :, 0]).transpose(1, 2)
         centred = potential - torch.matmul(potential, self.averages)[:, :, -1:]
         variance = torch.matmul(centred.square(), self.averages)[:, :, -1]
-        return torch.cat([means, torch.log(variance + VARIANCE_FLOOR)], dim=1)
+        return torch.cat([means, log_of_rows(variance + VARIANCE_FLOOR)], dim=1)
 
     @torch.no_grad()
     def _designs(self, windows: Windows) -> Iterator[tuple[slice, Tensor]]:

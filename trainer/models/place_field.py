@@ -19,6 +19,7 @@ from recording.progress import progress
 from trainer.data.errors import DataError
 from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
+from trainer.models.columns import log_of_rows
 from trainer.models.place_maps import Observed, PlaceMaps, Tuning, fit_maps
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
@@ -113,7 +114,7 @@ class PlaceField(nn.Module):
         belief = torch.softmax(evidence[:, 0] + self.start, dim=-1)
         for step in range(1, neural.shape[1]):
             moved = torch.matmul(belief, self.transition).clamp(min=TINY)
-            belief = torch.softmax(moved.log() + evidence[:, step], dim=-1)
+            belief = torch.softmax(log_of_rows(moved) + evidence[:, step], dim=-1)
         # 3. of places: (batch, place)
         posterior = torch.matmul(belief, self.same_place)
         # 4. (batch, variable)

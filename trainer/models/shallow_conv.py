@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
-from trainer.models.columns import Columns, Reference, steps_of
+from trainer.models.columns import Columns, Reference, log_of_rows, steps_of
 from trainer.models.eegnet import batch_norm
 from trainer.registry import MODELS
 
@@ -69,8 +69,8 @@ class ShallowConv(nn.Module):
         """
         columns = self.columns(neural, behavior, behavior_mask)
         x = self.norm(self.spatial(self.temporal(columns.unsqueeze(1))))
-        power = torch.log(self.pool(x.square()).clamp(min=FLOOR))
-        return torch.softmax(self.readout(self.dropout(power).flatten(1)), dim=-1)
+        power = log_of_rows(self.pool(x.square()).clamp(min=FLOOR))
+        return torch.softmax(self.readout(self.dropout(power)).float(), dim=-1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the scale of behaviour where it is an input."""

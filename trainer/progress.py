@@ -19,12 +19,23 @@ def plain_console() -> Console:
 class Progress:
     """Progress over `total` optimizer steps; use it as a context manager around the epochs.
 
-    `metric` is the name of the held-out metric, `done` the steps that a resumed run has behind it.
+    `metric` is the name of the metric of the validation part, which is `held_out` unless the model
+    was fitted on it; `done` are the steps that a resumed run has behind it.
     """
 
-    def __init__(self, console: Console, *, total: int, done: int, epochs: int, metric: str):
+    def __init__(
+        self,
+        console: Console,
+        *,
+        total: int,
+        done: int,
+        epochs: int,
+        metric: str,
+        held_out: bool = True,
+    ):
         self.console = console
         self.metric = metric
+        self.said = f"{'held-out' if held_out else 'fitted-on'} {metric}"
         self.epochs = epochs
         self.total = total
         self.done = self.first = done
@@ -33,7 +44,7 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  held-out " + metric + " {task.fields[held_out]}"),
+            TextColumn("loss {task.fields[loss]}  " + self.said + " {task.fields[held_out]}"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -66,14 +77,13 @@ class Progress:
 
     def epoch(self, row: dict[str, Any], best: float) -> None:
         """An epoch is done; `row` is its line of metrics.jsonl, `best` the best metric so far."""
-        held_out = f"{row[self.metric]:.4f} (best {best:.4f})"
-        self.bar.update(self.task, held_out=held_out)
+        score = f"{row[self.metric]:.4f} (best {best:.4f})"
+        self.bar.update(self.task, held_out=score)
         if self.console.is_terminal:
             return
         loss = "" if row["loss"] is None else f"  loss {row['loss']:.4f}"
         self.console.print(
-            f"epoch {row['epoch']}/{self.epochs}{loss}  held-out {self.metric} {held_out}"
-            + self._time_left(),
+            f"epoch {row['epoch']}/{self.epochs}{loss}  {self.said} {score}" + self._time_left(),
             highlight=False,
             soft_wrap=True,
         )

@@ -29,7 +29,7 @@ from trainer.data.windows import Batch, Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
 from trainer.progress import Progress
 from trainer.schedule import ScheduleError, parameter_groups
-from trainer.trained import Run, build, check_same_run, kept, load_run
+from trainer.trained import Run, build, check_same_run, kept, load_run, saw_validation
 
 __all__ = ["Run", "Trainer", "TrainingError", "build", "check_same_run", "load_run", "train"]
 
@@ -204,6 +204,7 @@ class Trainer:
             done=self.step,
             epochs=math.ceil(self.total_steps / self.steps_per_epoch),
             metric=self.metric,
+            held_out=not saw_validation(self.module),
         ) as progress:
             progress.epoch(self.history[-1], self.best_metric)
             while not self.finished:

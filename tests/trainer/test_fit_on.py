@@ -49,6 +49,7 @@ def test_the_config_of_finger_movements_has_no_validation_figures(
     assert load_config(FINGER, []).model["fit_on"] == "both"
     assert cli.main(["train", str(FINGER), "--export.golden_rows", "1"]) == 0
     said = capsys.readouterr().out
+    assert "held-out" not in said
     (line,) = (line for line in said.splitlines() if "balanced_accuracy" in line)
     assert line.split("│")[2].strip() == "–"
     place = Path("runs/finger_movements")

@@ -48,7 +48,7 @@ from trainer.training import Trainer, build
 RESULTS = Path(__file__).parent / "results"
 COMMAND = " ".join(["uv run python benchmarks/training_throughput.py", *sys.argv[1:]])
 CORES, BATCH, CHANNELS = 2, 32, 16
-WARM_UP, STEPS, RUNS = 1, 4, 9
+WARM_UP, STEPS, RUNS = 3, 8, 9
 MODEL = {
     "name": "patchformer",
     "width": 128,

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from artifact.providers import processor
 from trainer.benchmark_summary import unit
+from trainer.report import change
 
 METRIC_NAMES = {
     "mse": "MSE",
@@ -189,15 +190,6 @@ def number(value: float, metric: str) -> str:
 
 def _known(value: float | None, metric: str) -> str:
     return "–" if value is None else number(value, metric)
-
-
-def change(row: Mapping[str, Any] | None) -> str:
-    """A paired difference with its interval."""
-    if row is None or row["value"] is None:
-        return "–"
-    form, of = ("+.3f", "") if row["unit"] == "R²" else ("+.1f", f" {row['unit']}")
-    low, high = (f"{edge:{form}}" for edge in row["interval"])
-    return f"{row['value']:{form}}{of} [{low}, {high}]"
 
 
 def _effect(row: Mapping[str, Any], part: str) -> str:

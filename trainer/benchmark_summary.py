@@ -18,11 +18,11 @@ from trainer import metrics, paired
 from trainer.benchmark_config import Benchmark
 from trainer.benchmark_scores import Kept
 from trainer.config import TrainingConfig
+from trainer.metrics import Resampling
 from trainer.models import MODELS
-from trainer.paired import Difference, Groups, MovingBlocks, Score
+from trainer.paired import Difference, MovingBlocks, Score
 from trainer.registry import UnknownNameError
 
-BLOCK = paired.BLOCK  # test windows that stay together
 RANKED = {"forecast": "mse", "classify": "balanced_accuracy", "decode": "r2"}
 SMALLER = frozenset({"mse", "mse_raw", "median_error", "median_error_share"})
 METRICS = {
@@ -71,15 +71,15 @@ def has(run: Kept, part: str) -> bool:
     return any(name.startswith(f"{part}_") for name in run.arrays)
 
 
-def drawing(data: Kept, part: str = "test") -> MovingBlocks | Groups:
-    """What a bootstrap draws: trials where there are some, else blocks of 10 test windows' time."""
+def drawing(data: Kept, part: str = "test") -> MovingBlocks | Resampling:
+    """What a bootstrap draws: trials where there are some, else blocks of windows."""
     arrays, task = data.arrays, data.facts["task"]
     sessions, starts = arrays[f"{part}_sessions"], arrays[f"{part}_starts"]
     trials = arrays.get(f"{part}_trials")
     if task == "classify":
-        return Groups(metrics.resampling(sessions, starts, trials))
+        return metrics.resampling(sessions, starts, trials)
     spacing = {each: _spacing(arrays[f"{each}_starts"]) for each in ("validation", "test")}
-    block = max(1, round(BLOCK * spacing["test"] / spacing[part]))
+    block = paired.block_length(task, len(starts), spacing["test"] / spacing[part])
     return paired.moving_blocks(sessions, starts, block)
 
 

@@ -16,7 +16,8 @@ def add(rows: list[dict[str, Any]], evidence: list[np.ndarray], dataset: Dataset
 
     `paired`: `against` its label, `value` the difference with its `interval`, in `unit`: of a
     forecast the change of MSE in per cent, of classify the difference of balanced accuracy in
-    points, with McNemar's `p` where trials are independent, of decode the difference of R².
+    points, with McNemar's `p` where trials are independent, of decode the difference of R², with
+    the `block` of windows that stay together. That score also tells which baseline is the best.
     """
     best = min((row for row in rows if row["baseline"]), key=_ERRORS[dataset.task])
     at = next(index for index, row in enumerate(rows) if row is best)
@@ -44,7 +45,7 @@ def _pair_classify(own: np.ndarray, other: np.ndarray, dataset: Dataset) -> dict
     found = paired.compare(
         paired.balanced_accuracy(100.0 * hits, choice),
         paired.balanced_accuracy(100.0 * reference, choice),
-        paired.Groups(resampled),
+        resampled,
         relative=False,
     )
     p = paired.mcnemar(hits, reference) if resampled.independent else None
@@ -55,18 +56,19 @@ def _pair_decode(own: np.ndarray, other: np.ndarray, dataset: Dataset) -> dict[s
     windows = dataset.test
     assert windows.targets is not None
     target = windows.targets.astype(np.float64)
+    block = paired.block_length("decode", len(windows))
     found = paired.compare(
         paired.r2(own, target),
         paired.r2(other, target),
-        paired.moving_blocks(windows.sessions, windows.starts),
+        paired.moving_blocks(windows.sessions, windows.starts, block),
         relative=False,
     )
-    return {"value": found.value, "interval": found.interval, "unit": "R²"}
+    return {"value": found.value, "interval": found.interval, "unit": "R²", "block": block}
 
 
 _PAIRED = {"forecast": _pair_forecast, "classify": _pair_classify, "decode": _pair_decode}
 _ERRORS: dict[str, Callable[[dict[str, Any]], float]] = {
     "forecast": lambda row: float(row["mse"]),
     "classify": lambda row: -float(row["balanced_accuracy"]),
-    "decode": lambda row: float(row["mse"]),
+    "decode": lambda row: float("inf") if row["r2"] is None else -float(row["r2"]),
 }

@@ -7,7 +7,7 @@ ranges and come from a fixed seed. How two models are compared is in `trainer.pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 LEVEL = 95.0
 DRAWS = 2000
 BLOCKS = 20
-_SEED = 20
+FEWEST = 3  # groups or blocks without which there is no honest interval
+SEED = 20
+_CHUNK = 100  # draws at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +36,29 @@ class Resampling:
         return len(np.unique(self.groups))
 
     @property
+    def windows(self) -> int:
+        """Number of windows."""
+        return len(self.groups)
+
+    @property
     def independent(self) -> bool:
         """Whether every trial has one window."""
         return self.unit == "trial" and self.count == len(self.groups)
+
+    def draws(self) -> Iterator[np.ndarray]:
+        """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
+        _, numbers = np.unique(self.groups, return_inverse=True)
+        for counts in self._group_draws():
+            yield counts[:, numbers]
+
+    def _group_draws(self) -> Iterator[np.ndarray]:
+        """How often each group occurs in a draw: (draw, group) float64, some draws at a time."""
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        for draws in chunks():
+            chosen = generator.integers(0, self.count, (draws, self.count))
+            counts = np.zeros((draws, self.count))
+            np.add.at(counts, (np.arange(draws)[:, None], chosen), 1.0)
+            yield counts
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums (group, ...) of values (window, ...)."""
@@ -52,20 +74,23 @@ class Resampling:
 
         None where there are fewer than three groups, or where no draw has a score.
         """
-        if self.count < 3:
+        if self.count < FEWEST:
             return None
         totals = self.sums(values)
-        generator = np.random.Generator(np.random.PCG64(_SEED))
-        chosen = generator.integers(0, len(totals), (DRAWS, len(totals)))
-        counts = np.zeros((DRAWS, len(totals)))
-        np.add.at(counts, (np.arange(DRAWS)[:, None], chosen), 1.0)
+        counts = np.concatenate(list(self._group_draws()))
         flat = totals.reshape(len(totals), -1)
         # Group by group: a matrix product would tie the bytes to a linear-algebra library.
         drawn = np.zeros((DRAWS, flat.shape[1]))
         for group, sums in enumerate(flat):
             drawn += counts[:, group, None] * sums
         scores = score(drawn.reshape(DRAWS, *totals.shape[1:]))
-        return _central(scores[np.isfinite(scores)])
+        return central(scores)
+
+
+def chunks() -> Iterator[int]:
+    """How many draws are made at a time; `DRAWS` in all."""
+    for start in range(0, DRAWS, _CHUNK):
+        yield min(_CHUNK, DRAWS - start)
 
 
 def resampling(sessions: np.ndarray, starts: np.ndarray, trials: np.ndarray | None) -> Resampling:
@@ -126,9 +151,9 @@ def balanced_accuracy_interval(
 
 
 def _posterior(hits: np.ndarray, trials: np.ndarray) -> list[float] | None:
-    generator = np.random.Generator(np.random.PCG64(_SEED))
+    generator = np.random.Generator(np.random.PCG64(SEED))
     draws = generator.beta(hits + 1.0, trials - hits + 1.0, (5 * DRAWS, len(hits)))
-    return _central(draws.mean(axis=1))
+    return central(draws.mean(axis=1))
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float | None:
@@ -205,19 +230,30 @@ def distances(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.square(answer[measured] - target[measured]).sum(axis=1)))
 
 
-def extent(targets: np.ndarray) -> float:
-    """Range of targets (window, variable) along their first principal axis, as a track's length.
+def principal_axis(targets: np.ndarray) -> np.ndarray:
+    """Unit vector (variable,) along which targets (window, variable) vary most, as along a track.
 
     Windows in which a variable was not measured are left out.
     """
-    known = targets[np.isfinite(targets).all(axis=1)].astype(np.float64)
-    centred = known - known.mean(axis=0)
+    centred = _centred(targets)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    return float(np.ptp((centred * axes[:, -1]).sum(axis=1)))
+    return np.asarray(axes[:, -1])
 
 
-def _central(values: np.ndarray) -> list[float] | None:
-    if len(values) == 0:
+def extent(targets: np.ndarray) -> float:
+    """Range of targets (window, variable) along their `principal_axis`, as a track's length."""
+    return float(np.ptp((_centred(targets) * principal_axis(targets)).sum(axis=1)))
+
+
+def _centred(targets: np.ndarray) -> np.ndarray:
+    known = targets[np.isfinite(targets).all(axis=1)].astype(np.float64)
+    return np.asarray(known - known.mean(axis=0))
+
+
+def central(values: np.ndarray) -> list[float] | None:
+    """The central 95 % range of the finite values, None where there are none."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
         return None
-    edges = np.percentile(values, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
+    edges = np.percentile(known, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
     return [float(edge) for edge in edges]

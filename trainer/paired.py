@@ -14,11 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.metrics import DRAWS, LEVEL, Resampling
+from trainer.metrics import BLOCKS, FEWEST, SEED, Resampling, central, chunks
 
 BLOCK = 10
-_SEED = 20
-_CHUNK = 100  # draws at a time
 
 # Counts (draw, window) -> one score per draw.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -35,12 +33,16 @@ class MovingBlocks:
     members: np.ndarray
     windows: int
 
+    @property
+    def count(self) -> int:
+        """Number of whole blocks that do not overlap."""
+        return self.windows // self.members.shape[1]
+
     def draws(self) -> Iterator[np.ndarray]:
         """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
-        generator = np.random.Generator(np.random.PCG64(_SEED))
+        generator = np.random.Generator(np.random.PCG64(SEED))
         blocks = math.ceil(self.windows / self.members.shape[1])
-        for start in range(0, DRAWS, _CHUNK):
-            draws = min(_CHUNK, DRAWS - start)
+        for draws in chunks():
             chosen = generator.integers(0, len(self.members), (draws, blocks))
             rows = self.members[chosen].reshape(draws, -1)
             places = rows + self.windows * np.arange(draws)[:, None]
@@ -48,40 +50,27 @@ class MovingBlocks:
             yield counts.reshape(draws, self.windows).astype(np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Trials or stretches of time that stay together, see `trainer.metrics.Resampling`."""
-
-    resampling: Resampling
-
-    @property
-    def windows(self) -> int:
-        """Number of windows."""
-        return len(self.resampling.groups)
-
-    def draws(self) -> Iterator[np.ndarray]:
-        """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
-        generator = np.random.Generator(np.random.PCG64(_SEED))
-        names, numbers = np.unique(self.resampling.groups, return_inverse=True)
-        for start in range(0, DRAWS, _CHUNK):
-            draws = min(_CHUNK, DRAWS - start)
-            chosen = generator.integers(0, len(names), (draws, len(names)))
-            counts = np.zeros((draws, len(names)))
-            np.add.at(counts, (np.arange(draws)[:, None], chosen), 1.0)
-            yield counts[:, numbers]
-
-
 @dataclass(frozen=True)
 class Difference:
-    """A model against another: `value` and its 95 % interval, None where there is no such thing."""
+    """A model against another, which has the score `reference`: `value` and its 95 % interval.
+
+    None where there is no such thing: with fewer than three blocks or groups there is no interval.
+    """
 
     value: float | None
     interval: list[float] | None
+    reference: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.interval is not None and not self.interval[0] <= 0.0 <= self.interval[1]
+
+def block_length(task: str, windows: int, spacing: float = 1.0) -> int:
+    """How many consecutive windows of a part stay together.
+
+    10, and of decode at least a twentieth of the part: its windows overlap, behaviour changes
+    slowly, and so errors agree for far longer. `spacing`: how many windows of the part begin where
+    one of the test part does.
+    """
+    shortest = max(1, round(BLOCK * spacing))
+    return max(shortest, math.ceil(windows / BLOCKS)) if task == "decode" else shortest
 
 
 def moving_blocks(sessions: np.ndarray, starts: np.ndarray, block: int = BLOCK) -> MovingBlocks:
@@ -118,20 +107,21 @@ def paired_interval(
 
 
 def compare(
-    score: Score, reference: Score, drawn: MovingBlocks | Groups, *, relative: bool
+    score: Score, reference: Score, drawn: MovingBlocks | Resampling, *, relative: bool
 ) -> Difference:
     """`score` minus `reference`, in per cent of the reference where `relative`."""
+    once = np.ones((1, drawn.windows))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.concatenate(
-            [_difference(score(counts), reference(counts), relative) for counts in drawn.draws()]
-        )
-        once = np.ones((1, drawn.windows))
-        value = float(_difference(score(once), reference(once), relative)[0])
-    known = found[np.isfinite(found)]
-    if not np.isfinite(value) or len(known) == 0:
-        return Difference(None, None)
-    edges = np.percentile(known, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
-    return Difference(value, [float(edge) for edge in edges])
+        other = reference(once)
+        value = float(_difference(score(once), other, relative)[0])
+        if not np.isfinite(value):
+            return Difference(None, None)
+        if drawn.count < FEWEST:
+            return Difference(value, None, float(other[0]))
+        found = [
+            _difference(score(counts), reference(counts), relative) for counts in drawn.draws()
+        ]
+    return Difference(value, central(np.concatenate(found)), float(other[0]))
 
 
 def _difference(score: np.ndarray, reference: np.ndarray, relative: bool) -> np.ndarray:

@@ -43,7 +43,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     lines = [
-        [row["label"], *_COLUMNS[report["task"]](row), _against(row["paired"])]
+        [row["label"], *_COLUMNS[report["task"]](row), change(row["paired"])]
         for row in report["models"]
     ]
     head = ["model", *_HEADS[report["task"]]]
@@ -57,14 +57,17 @@ def _best(report: Mapping[str, Any]) -> str:
     return next(row["label"] for row in report["models"] if row["paired"] is None)
 
 
-def _against(paired: Mapping[str, Any] | None) -> str:
+def change(paired: Mapping[str, Any] | None) -> str:
+    """A paired difference with its interval, and its p where it has one."""
     if paired is None or paired["value"] is None:
         return "–"
     form, unit = ("+.3f", "") if paired["unit"] == "R²" else ("+.1f", f" {paired['unit']}")
-    low, high = (f"{edge:{form}}" for edge in paired["interval"])
+    text = f"{paired['value']:{form}}{unit}"
+    if paired["interval"] is not None:
+        low, high = (f"{edge:{form}}" for edge in paired["interval"])
+        text += f" [{low}, {high}]"
     p = paired.get("p")
-    test = "" if p is None else f", p {p:.2g}"
-    return f"{paired['value']:{form}}{unit} [{low}, {high}]{test}"
+    return text if p is None else f"{text}, p {p:.2g}"
 
 
 def _forecast_columns(row: Mapping[str, Any]) -> list[str]:
@@ -108,7 +111,9 @@ def _how_paired(report: Mapping[str, Any]) -> str:
         "decode": "the difference of R², above 0 the model is better",
     }[report["task"]]
     again = report["data"]["resampled"]
-    drawn, p = "blocks of 10 windows", ""
+    tested = (row["paired"] for row in report["models"] if row["paired"] is not None)
+    block = next((paired["block"] for paired in tested if "block" in paired), 10)
+    drawn, p = f"blocks of {block} windows", ""
     if report["task"] == "classify":
         drawn = f"{again['unit']}s"
         p = "; p is of McNemar's exact test" if again["independent"] else ""

@@ -28,7 +28,7 @@ def data(observed: int = 2, shift: int = 0) -> Kept:
         "test_seconds": starts / 100.0,
         "test_neural": neural,
         "validation_sessions": np.zeros(WINDOWS, int),
-        "validation_starts": 2 * np.arange(WINDOWS),
+        "validation_starts": 5 * np.arange(WINDOWS),
     }
     facts = {
         "label": "one",

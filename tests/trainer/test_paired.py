@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trainer import metrics, paired
-from trainer.paired import Groups, compare, moving_blocks, paired_interval
+from trainer.paired import block_length, compare, moving_blocks, paired_interval
 
 SESSIONS = np.repeat([0, 1], [60, 40])
 STARTS = np.concatenate([np.arange(60), np.arange(40)])
@@ -23,9 +23,8 @@ def errors(seed: int, count: int = 100) -> np.ndarray:
 @given(st.integers(0, 1000), st.integers(1, 30))
 def test_equal_errors_differ_by_nothing(seed: int, block: int) -> None:
     found = paired_interval(errors(seed), errors(seed), SESSIONS, STARTS, block)
-    assert found.value == 0.0
-    assert found.interval == [0.0, 0.0]
-    assert not found.excludes_zero
+    assert (found.value, found.interval) == (0.0, [0.0, 0.0])
+    assert found.reference == pytest.approx(errors(seed).mean())
 
 
 @settings(max_examples=15)
@@ -64,23 +63,31 @@ def test_blocks_keep_neighbours_of_a_session_and_draw_every_window_as_often() ->
         moving_blocks(SESSIONS, STARTS, 0)
 
 
-def test_intervals_of_dependent_errors_cover_the_truth_about_as_often_as_they_say() -> None:
+def correlated(random: np.random.Generator, count: int, memory: float) -> np.ndarray:
+    """Noise each value of which keeps a share of the one before: AR(1)."""
+    noise = random.normal(size=count)
+    for step in range(1, count):
+        noise[step] = memory * noise[step - 1] + np.sqrt(1.0 - memory**2) * noise[step]
+    return noise
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "memory", "short"), [("forecast", 200, 0.6, 1), ("decode", 600, 0.9, 10)]
+)
+def test_intervals_of_dependent_errors_cover_the_truth_about_as_often_as_they_say(
+    task: str, count: int, memory: float, short: int
+) -> None:
     random = np.random.default_rng(3)
-    covered = {1: 0, 10: 0}
-    trials = 60
-    for _ in range(trials):
-        noise = np.empty(200)
-        noise[0] = random.normal()
-        for step in range(1, 200):
-            noise[step] = 0.6 * noise[step - 1] + random.normal()
-        reference = np.full(200, 10.0)
+    chosen, repeats = block_length(task, count), 60
+    covered = dict.fromkeys((short, chosen), 0)
+    sessions, starts, reference = np.zeros(count, int), np.arange(count), np.full(count, 10.0)
+    for _ in range(repeats):
+        own = 9.5 + correlated(random, count, memory)
         for block in covered:
-            found = paired_interval(
-                9.5 + noise, reference, np.zeros(200, int), np.arange(200), block
-            )
+            found = paired_interval(own, reference, sessions, starts, block)
             covered[block] += found.interval[0] <= -5.0 <= found.interval[1]
-    assert 0.8 * trials < covered[10]
-    assert covered[1] < 0.75 * trials  # windows drawn one by one promise too much
+    assert covered[chosen] > 0.8 * repeats
+    assert covered[short] < 0.75 * repeats  # blocks that are too short promise too much
 
 
 def test_scores_of_all_windows_once_are_the_plain_scores() -> None:
@@ -108,7 +115,7 @@ def test_scores_of_all_windows_once_are_the_plain_scores() -> None:
 
 def test_trials_are_drawn_whole_and_differences_are_paired() -> None:
     trials = np.repeat(np.arange(20), 5)
-    drawn = Groups(metrics.resampling(np.zeros(100, int), np.arange(100), trials))
+    drawn = metrics.resampling(np.zeros(100, int), np.arange(100), trials)
     counts = np.concatenate(list(drawn.draws()))
     assert (counts.reshape(-1, 20, 5) == counts.reshape(-1, 20, 5)[:, :, :1]).all()
     hits = (np.random.default_rng(0).random(100) < 0.7).astype(float)
@@ -116,7 +123,7 @@ def test_trials_are_drawn_whole_and_differences_are_paired() -> None:
     better[np.flatnonzero(hits == 0)[::2]] = 1.0
     found = compare(paired.mean(better), paired.mean(hits), drawn, relative=False)
     assert found.value == pytest.approx(better.mean() - hits.mean())
-    assert found.excludes_zero
+    assert found.interval[0] > 0.0
     seeds = paired.average([paired.mean(better), paired.mean(hits)])
     half = compare(seeds, paired.mean(hits), drawn, relative=False)
     assert half.value == pytest.approx(found.value / 2)
@@ -125,7 +132,28 @@ def test_trials_are_drawn_whole_and_differences_are_paired() -> None:
 def test_what_has_no_score_has_no_difference() -> None:
     nothing = paired_interval(errors(0), np.zeros(100), SESSIONS, STARTS)
     assert nothing == paired.Difference(None, None)
-    assert not nothing.excludes_zero
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 12), st.integers(1, 40))
+def test_fewer_than_three_blocks_or_groups_give_no_interval(block: int, windows: int) -> None:
+    sessions, starts = np.zeros(windows, int), np.arange(windows)
+    mine, other = errors(0, windows), errors(1, windows)
+    found = paired_interval(mine, other, sessions, starts, block)
+    assert found.value is not None
+    assert (found.interval is None) == (windows < 3 * block)
+    trials = metrics.resampling(sessions, starts, starts // block)
+    found = compare(paired.mean(mine), paired.mean(other), trials, relative=False)
+    assert (found.interval is None) == (windows <= 2 * block)
+
+
+@given(st.integers(1, 5000))
+def test_decoded_parts_have_about_twenty_blocks_and_others_blocks_of_ten(windows: int) -> None:
+    assert block_length("forecast", windows) == block_length("classify", windows) == 10
+    assert block_length("forecast", windows, spacing=3.0) == 30
+    block = block_length("decode", windows)
+    assert block >= 10
+    assert block == 10 or 19 * windows <= 20 * 20 * block <= 20 * (windows + 20)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

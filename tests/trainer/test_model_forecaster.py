@@ -187,6 +187,18 @@ def test_no_row_moves_another(rows, sizes, threshold):
     assert torch.isfinite(forward(module, moved)).all()
 
 
+@pytest.mark.parametrize("normalization", ["mean", "revin"])
+@pytest.mark.parametrize("base", ["none", "last"])
+def test_level_and_drift_are_the_same_bits_in_a_bfloat16_step(base, normalization):
+    """They move the answer by hundreds of raw units: bfloat16 would round them to whole ones."""
+    context = forecast_context(3)
+    module = build("tcn", context, base=base, normalization=normalization, adaptation="level")
+    x = calm(context) + shifts(context, 20.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = forward(module, x)
+    assert torch.equal(half, forward(module, x))
+
+
 def test_the_drift_of_a_channel_is_its_own():
     context = forecast_context(3)
     module = build("itransformer", context, base="linear", adaptation="level", channel_blocks=0)

@@ -22,6 +22,7 @@ from trainer.models.ar import AR
 from trainer.models.linear import Linear
 from trainer.models.origin import ChannelKind, Origin, SessionKind
 from trainer.models.persistence import Persistence
+from trainer.models.stages import stages
 from trainer.models.standardize import Standardize, pooled
 
 FOLDS = 5
@@ -112,17 +113,19 @@ class Forecaster(nn.Module):
         channel) raw, the forecast to correct in place of the own base's. `session`: (batch,) int64,
         the number of each row's session; None is the unknown session.
         """
-        # 1. observed steps in raw units: (batch, observed, channel, feature)
-        observed = neural[:, : self.observed, :, : self.features]
-        seen, drift = self._without_drift(observed)
-        # 2. normalised by train statistics, time last: (batch, channel, feature, observed)
-        z = self._normalized(seen)
-        # 3. optionally without the window's own level and spread: (batch, channel, feature, 1)
-        center, spread = self._window_statistics(z)
-        if center is not None:
-            z = z - center
-        if spread is not None:
-            z = z / spread
+        # In float32 where a training step computes in bfloat16: the export does it in float32 too.
+        with torch.autocast(neural.device.type, enabled=False):
+            # 1. observed steps in raw units: (batch, observed, channel, feature)
+            observed = neural[:, : self.observed, :, : self.features]
+            seen, drift = self._without_drift(observed)
+            # 2. normalised by train statistics, time last: (batch, channel, feature, observed)
+            z = self._normalized(seen)
+            # 3. optionally without the window's level and spread: (batch, channel, feature, 1)
+            center, spread = self._window_statistics(z)
+            if center is not None:
+                z = z - center
+            if spread is not None:
+                z = z / spread
         # 4. what the network adds: (batch, channel, horizon) -> raw (batch, horizon, channel)
         correction = self.correct(z, self.origin(z, session))
         if spread is not None:
@@ -147,7 +150,7 @@ class Forecaster(nn.Module):
                 f"whose {len(train)} windows are too few; give longer data, or base: last"
             ) from None
         number, fits = np.zeros(len(train), np.int64), list[AR | Linear]()
-        for index, fold in enumerate(folds):
+        for index, fold in enumerate(stages("fitting the base without each fold", folds)):
             number[fold.held] = index
             fit = copy.deepcopy(self.base)
             fit.refit(train.take(fold.fit))

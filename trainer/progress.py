@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -10,10 +12,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+EVERY = 2.0  # seconds between lines of a fit
+
 
 def plain_console() -> Console:
     """A console that shows texts as they are: a path may hold [brackets] or :colons:."""
     return Console(markup=False, emoji=False, highlight=False)
+
+
+def fit_teller(console: Console) -> Callable[[str, int, int, float], None]:
+    """Says every two seconds or more seldom how far a fit is and how long the rest may take."""
+    told = time.monotonic()
+
+    def tell(text: str, done: int, total: int, seconds: float) -> None:
+        nonlocal told
+        if time.monotonic() - told < EVERY:
+            return
+        told = time.monotonic()
+        left = f", some {math.ceil(seconds / done * (total - done))} s left" if done < total else ""
+        console.print(f"{text}: {done} of {total}{left}", highlight=False, soft_wrap=True)
+
+    return tell
 
 
 class Progress:

@@ -27,7 +27,8 @@ from trainer.config import Augmentation, RunConfig, TrainingConfig
 from trainer.data import load_dataset
 from trainer.data.windows import Batch, Dataset
 from trainer.determinism import choose_device, deterministic, seed_everything
-from trainer.progress import Progress
+from trainer.models.stages import listening
+from trainer.progress import Progress, fit_teller
 from trainer.schedule import ScheduleError, parameter_groups
 from trainer.trained import Run, build, check_same_run, kept, load_run, saw_validation
 
@@ -73,7 +74,8 @@ def train(
         fit_closed_form = getattr(module, "fit_closed_form", None)
         if fit_closed_form is not None:
             console.print("fitting in closed form …", highlight=False)
-            fit_closed_form(dataset.train, dataset.validation)
+            with listening(fit_teller(console)):
+                fit_closed_form(dataset.train, dataset.validation)
         trainer = Trainer(config, dataset, module, device)
         if saved is None:
             trainer.begin()

@@ -15,6 +15,7 @@ from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
 from trainer.models.linear_readout import LinearReadout
 from trainer.models.place_field import PlaceField
+from trainer.models.stages import stages
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
@@ -116,7 +117,8 @@ class Decoder(nn.Module):
         if hasattr(self, "base"):
             self.base.fit_closed_form(train, validation)
             number, fits = np.zeros(len(train), np.int64), []
-            for index, fold in enumerate(inner_folds(train, FOLDS)):
+            folds = inner_folds(train, FOLDS)
+            for index, fold in enumerate(stages("fitting the base without each fold", folds)):
                 number[fold.held] = index
                 fit = copy.deepcopy(self.base)
                 fit.fit_closed_form(train.take(fold.fit), validation)

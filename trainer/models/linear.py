@@ -14,6 +14,7 @@ from trainer.data.errors import SplitError
 from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows, resembles
 from trainer.models.ridge import TOLERANCE, Moments, lagged, solve, with_ones
+from trainer.models.stages import stages
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
@@ -150,7 +151,7 @@ class Linear(nn.Module):
             folds = []
         if not folds or resembles(train, validation):
             yield some, self._moments(validation, chosen)
-        for fold in folds:
+        for fold in stages("choosing the penalty by folds", folds):
             held = self._moments(train.take(fold.held), chosen)
             unused = np.setdiff1d(np.arange(len(train)), np.union1d(fold.fit, fold.held))
             fit = some.without(held)

@@ -34,6 +34,7 @@ Metric = Literal[
     "r2",
     "median_error",
     "median_error_share",
+    "median_along_share",
 ]
 
 

@@ -21,6 +21,7 @@ METRIC_NAMES = {
     "r2": "R²",
     "median_error": "median distance",
     "median_error_share": "median distance, share",
+    "median_along_share": "median error along the track",
 }
 _DIGITS = {"mse": ".4f", "mse_raw": ".5g", "r2": ".3f", "median_error": ".4g"}
 

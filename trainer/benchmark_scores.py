@@ -78,6 +78,7 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
         facts["shared_unit"] = candidates.shared_unit(dataset)
         assert dataset.train.targets is not None
         facts["extent"] = metrics.extent(dataset.train.targets)
+        arrays["axis"] = metrics.principal_axis(dataset.train.targets)
     _write(scores / label / "data", arrays, facts)
 
 

@@ -24,11 +24,11 @@ from trainer.paired import Difference, MovingBlocks, Score
 from trainer.registry import UnknownNameError
 
 RANKED = {"forecast": "mse", "classify": "balanced_accuracy", "decode": "r2"}
-SMALLER = frozenset({"mse", "mse_raw", "median_error", "median_error_share"})
+SMALLER = frozenset({"mse", "mse_raw", "median_error", "median_error_share", "median_along_share"})
 METRICS = {
     "forecast": ("mse", "mse_raw"),
     "classify": ("accuracy", "balanced_accuracy"),
-    "decode": ("r2", "median_error", "median_error_share"),
+    "decode": ("r2", "median_error", "median_error_share", "median_along_share"),
 }
 
 
@@ -100,8 +100,11 @@ def _score(data: Kept, run: Kept, metric: str, part: str) -> Score:
     target = target.astype(np.float64)
     if metric == "r2":
         return paired.r2(answer, target)
-    distance = np.sqrt(np.square(answer - target).sum(axis=1))
-    share = metric == "median_error_share"
+    if metric == "median_along_share":  # the track is the main axis of the train part's targets
+        distance = np.abs(((answer - target) * data.arrays["axis"]).sum(axis=1))
+    else:
+        distance = np.sqrt(np.square(answer - target).sum(axis=1))
+    share = metric != "median_error"
     return paired.median(100.0 * distance / data.facts["extent"] if share else distance)
 
 
@@ -129,7 +132,7 @@ def _data_set(benchmark: Benchmark, results: Results, label: str) -> dict[str, A
     names = [
         name
         for name in METRICS[task]
-        if not name.startswith("median_error") or data.facts["shared_unit"]
+        if not name.startswith("median_") or data.facts["shared_unit"]
     ]
     order = [model for model in benchmark.models if (label, model) in results.runs]
     rows = [_row(results, label, model, names) for model in order]
@@ -163,6 +166,7 @@ def unit(metric: str, facts: Mapping[str, Any]) -> str:
         "r2": "1",
         "median_error": str(facts.get("shared_unit")),
         "median_error_share": "% of the range",
+        "median_along_share": "% of the range",
     }[metric]
 
 

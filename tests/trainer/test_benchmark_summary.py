@@ -126,6 +126,30 @@ def test_means_ranks_skill_and_costs(results: Results, described: Benchmark) -> 
     assert "better/less" not in {row["model"] for row in found["data"]["one"]["rows"]}
 
 
+def decoding(answer: np.ndarray, target: np.ndarray, unit: str | None) -> Results:
+    """One model's answers to targets on a diagonal track."""
+    of = data()
+    arrays = {name: of.arrays[name] for name in of.arrays if not name.endswith("neural")}
+    for part in ("validation", "test"):
+        arrays[f"{part}_target"] = target
+    arrays["axis"] = np.array([0.6, 0.8])
+    facts = {**of.facts, "task": "decode", "shared_unit": unit, "extent": 200.0}
+    own = {"validation_answer": answer, "test_answer": answer}
+    kept = Kept(own, run(of, 1.0).facts)
+    return Results({"one": Kept(arrays, facts)}, {("one", "floor"): [kept]})
+
+
+def test_the_error_along_the_track_knows_nothing_of_that_across_it(described: Benchmark) -> None:
+    random = np.random.default_rng(0)
+    target = random.uniform(0.0, 200.0, (WINDOWS, 1)) * np.array([0.6, 0.8])
+    answer = target + 10.0 * np.array([0.6, 0.8]) + 500.0 * np.array([0.8, -0.6])
+    (row,) = summarize(described, decoding(answer, target, "px"))["data"]["one"]["rows"]
+    assert row["scores"]["median_along_share"]["mean"] == pytest.approx(5.0)
+    assert row["scores"]["median_error_share"]["mean"] == pytest.approx(250.05, abs=0.01)
+    (row,) = summarize(described, decoding(answer, target, None))["data"]["one"]["rows"]
+    assert set(row["scores"]) == {"r2"}  # of variables in different units there is no distance
+
+
 def test_seeds_give_students_interval() -> None:
     low, high = stats.t.interval(0.95, 2, loc=2.0, scale=stats.sem([1.0, 2.0, 3.0]))
     assert spread([1.0, 2.0, 3.0])["half_width"] == pytest.approx((high - low) / 2)
@@ -166,9 +190,9 @@ def test_tables_and_rows_hold_what_was_found(results: Results, described: Benchm
     found = summarize(described, results)
     found["goals"] = goals(described, results, found["data"])
     found["ablation"] = ablation(described, results, found["data"])
-    looks = [{"place": "one/better/seed-0", "config": "a", "artifact": "b"}] * 2
+    looks = {"synthetic": {"runs": 2, "configs": 1, "earlier": 3, "total": 5}}
     report = published(found, "axonnx benchmark mine.yaml", looks)
-    assert report["looks_at_test_parts"]["one"] == {"runs": 2, "configs": 1}
+    assert report["looks_at_test_parts"] == looks
     first = next(row for row in report["rows"] if row["case"] == "one, better")
     assert first["peer"] == "floor"
     assert first["spread"] == found["data"]["one"]["rows"][1]["scores"]["mse"]["sd"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
@@ -43,6 +45,23 @@ def test_distances_are_euclidean_where_every_variable_was_measured() -> None:
     target = np.array([[0.0, 0.0], [1.0, np.nan], [1.0, 1.0]])
     answer = np.array([[3.0, 4.0], [9.0, 9.0], [1.0, 2.0]])
     assert metrics.distances(answer, target).tolist() == [5.0, 1.0]
+
+
+@settings(max_examples=20)
+@given(st.floats(0.0, 6.28), st.integers(0, 100))
+def test_the_main_axis_and_the_errors_along_it_turn_with_the_track(turn: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    track = random.uniform(0.0, 474.0, 300)
+    target = np.stack([track, random.normal(0.0, 5.0, 300)], axis=1)
+    errors = random.normal(0.0, 20.0, (300, 2))
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    axis, other = metrics.principal_axis(target), metrics.principal_axis(target @ turned + 1000.0)
+    assert np.linalg.norm(axis) == pytest.approx(1.0)
+    assert abs(axis[0]) > 0.99
+    np.testing.assert_allclose(np.abs(errors @ turned @ other), np.abs(errors @ axis), atol=1e-6)
+    assert metrics.extent(target @ turned + 1000.0) == pytest.approx(metrics.extent(target))
+    target[::7, 1] = np.nan
+    assert np.isfinite(metrics.principal_axis(target)).all()
 
 
 def test_classes_are_scored_as_by_the_reference() -> None:

@@ -22,9 +22,12 @@ def draw(results: Results, name: str, model: str, destination: Path) -> Path:
     data, run = results.data[name], results.runs[name, model][0]
     draw_task = {"forecast": _forecast, "classify": _classify, "decode": _decode}
     figure = Figure(figsize=(11.0, 5.4), layout="constrained")
-    panels = figure.subplots(2, EACH, squeeze=False)
+    panels = figure.subplots(2, EACH, squeeze=False, sharey=data.facts["task"] == "decode")
     what = draw_task[data.facts["task"]](panels, data, run)
-    figure.suptitle(f"{name}: {what} of {model}, the best above, the worst below")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(f"{name}, {model}: the best {what} above, the worst below")
     return write(figure, destination)
 
 
@@ -47,9 +50,8 @@ def _forecast(panels: np.ndarray, data: Kept, run: Kept) -> str:
         axes.axvline(0.0, color=MUTED, linewidth=1.0)
         names = data.facts["channel_names"]
         title = f"{_when(data, row)}: MSE {per_window[row]:.2f}, channel {names[channel]}"
-        label(axes, title, "time after the last observed sample (ms)", data.facts["unit"])
-    panels[0, 0].legend()
-    return "forecast windows (the channel of median error)"
+        label(axes, title, "time after the last observed sample (ms)", _unit(data))
+    return "test windows (of each the channel of median error)"
 
 
 def _classify(panels: np.ndarray, data: Kept, run: Kept) -> str:
@@ -71,7 +73,8 @@ def _classify(panels: np.ndarray, data: Kept, run: Kept) -> str:
         axes.set_yticks(-spread * np.arange(count), ticks)
         name = names[target[row]] if names else target[row]
         label(axes, f"trial {row}: {name}, given probability {given[row]:.2f}", "time (s)", "")
-    return f"trials ({spread:.3g} {data.facts['unit']} between channels)"
+    shown = f"{count} of {neural.shape[2]} channels, {spread:.3g} {_unit(data)} apart"
+    return f"trials ({shown})"
 
 
 def _decode(panels: np.ndarray, data: Kept, run: Kept) -> str:
@@ -90,11 +93,10 @@ def _decode(panels: np.ndarray, data: Kept, run: Kept) -> str:
         time, (measured, decoded) = _broken(seconds[rows], target[rows, 0], answer[rows, 0])
         axes.plot(time, measured, ".-", color=INK, label="measured", markersize=3)
         axes.plot(time, decoded, ".-", color=COLORS[0], label="decoded", markersize=3)
-        label(
-            axes, f"MSE {mean[which]:.2f} train variances", "time (s)", f"{names[0]} ({units[0]})"
-        )
-    panels[0, 0].legend()
-    return f"stretches of {size} windows"
+        quantity = f"{names[0]} ({_named(units[0])})"
+        label(axes, f"MSE {mean[which]:.2g} train variances", "time (s)", quantity)
+    others = f", {names[0]} of {len(names)} variables" * (len(names) > 1)
+    return f"stretches of {size} windows{others}"
 
 
 def _broken(seconds: np.ndarray, *lines: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -110,6 +112,14 @@ def _ends(errors: np.ndarray) -> Sequence[int]:
     best = [int(order[min(place, len(order) - 1)]) for place in range(EACH)]
     worst = [int(order[max(len(order) - 1 - place, 0)]) for place in range(EACH)]
     return [*best, *worst]
+
+
+def _unit(data: Kept) -> str:
+    return _named(data.facts["unit"])
+
+
+def _named(unit: str) -> str:
+    return "raw units" if unit == "raw" else unit
 
 
 def _when(data: Kept, row: int) -> str:

@@ -153,15 +153,14 @@ def _run_all(
     console: Console,
 ) -> None:
     """Run trials until `wanted` are done, those of other processes and machines included."""
-    elsewhere = sweep_study.recover(study)
-    done = _done(study)
+    elsewhere, done = sweep_study.recover(study, wanted), sweep_study.done(study, wanted)
     if done >= wanted and not elsewhere:
         console.print(f"{done} trials are done already; --trials N asks for more", soft_wrap=True)
         return
     told = False
     with SweepProgress(console, plan, done, wanted) as progress:
         while done < wanted or elsewhere:
-            left = wanted - done - elsewhere
+            left = sweep_study.left(study, wanted)
             if left <= 0:
                 if not told:
                     console.print(
@@ -171,9 +170,9 @@ def _run_all(
                     )
                 told = True
                 time.sleep(POLL)
-            for _ in _trials(plan, output, url, left, workers, ray, progress):
+            for _ in _trials(plan, output, url, left, wanted, workers, ray, progress):
                 progress.update(study)
-            elsewhere, done = sweep_study.recover(study), _done(study)
+            elsewhere, done = sweep_study.recover(study, wanted), sweep_study.done(study, wanted)
 
 
 def _trials(
@@ -181,25 +180,26 @@ def _trials(
     output: Path,
     url: str,
     count: int,
+    wanted: int,
     workers: int,
     ray: str | None,
     progress: SweepProgress,
 ) -> Iterator[None]:
-    """Run `count` trials, yielding after each."""
+    """Run `count` of `wanted` trials, yielding after each."""
     if count <= 0:
         return
     if ray is not None:
-        yield from sweep_ray.run(plan, output, url, count, address=ray, workers=workers)
+        yield from sweep_ray.run(plan, output, url, count, wanted, address=ray, workers=workers)
     elif workers == 1:
         for _ in range(count):
-            run_one(plan, output, url, progress.note)
+            run_one(plan, output, url, wanted, progress.note)
             yield
     else:
         processes = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(
             min(workers, count), mp_context=processes, initializer=_end_with_parent
         ) as pool:
-            futures = [pool.submit(run_one, plan, output, url) for _ in range(count)]
+            futures = [pool.submit(run_one, plan, output, url, wanted) for _ in range(count)]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -252,10 +252,11 @@ def _check_output(output: Path) -> None:
 def _check_same(study: optuna.Study, plan: Plan, fingerprint: str) -> None:
     """Note what a new study is of; raise RunFolderError where an old one is of something else."""
     definition, known = plan.definition(), study.user_attrs
-    if not known:
-        study.set_user_attr(sweep_study.DEFINITION, definition)
-        study.set_user_attr(sweep_study.DATA, fingerprint)
-        return
+    # One by one: another command may be noting the same at this moment.
+    for key, value in ((sweep_study.DEFINITION, definition), (sweep_study.DATA, fingerprint)):
+        if key not in known:
+            study.set_user_attr(key, value)
+    known = study.user_attrs
     if keys := differences(known.get(sweep_study.DEFINITION, {}), definition):
         raise RunFolderError(
             f"the study {plan.settings.name!r} there is another one: {'; '.join(keys[:4])}. Give "
@@ -265,10 +266,6 @@ def _check_same(study: optuna.Study, plan: Plan, fingerprint: str) -> None:
         raise RunFolderError(
             "the data changed since this sweep began; choose another --output to begin anew"
         )
-
-
-def _done(study: optuna.Study) -> int:
-    return sum(map(sweep_study.is_done, sweep_study.latest(study).values()))
 
 
 def _write(path: Path, data: bytes) -> bool:

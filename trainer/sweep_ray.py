@@ -13,9 +13,9 @@ LOCAL = "local"
 
 
 def run(
-    plan: Plan, output: Path, url: str, count: int, *, address: str, workers: int
+    plan: Plan, output: Path, url: str, count: int, wanted: int, *, address: str, workers: int
 ) -> Iterator[None]:
-    """Run `count` trials, yielding after each.
+    """Run `count` of `wanted` trials, yielding after each.
 
     `address` is a cluster's, or "local" for a Ray of `workers` processors within this command; a
     Ray that this process has started already is taken as it is. Each task claims the threads that
@@ -34,7 +34,7 @@ def run(
         ray.init(address=address, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=threads, max_retries=0)(run_one)
-        pending = [task.remote(plan, output.resolve(), url) for _ in range(count)]
+        pending = [task.remote(plan, output.resolve(), url, wanted) for _ in range(count)]
         while pending:
             ready, pending = ray.wait(pending)
             ray.get(ready)

@@ -38,7 +38,8 @@ COLUMNS = 3  # panels beside each other
 
 def found(plan: Plan, study: optuna.Study, metric: str) -> dict[str, Any]:
     """What sweep.json holds: nothing in it depends on the clock."""
-    rows = [_row(plan, index, trial) for index, trial in sweep_study.latest(study).items()]
+    trials = sweep_study.attempts(study).items()
+    rows = [_row(plan, i, trial) for i, trial in trials if not sweep_study.is_given_up(trial)]
     winner = sweep_study.best(study)
     own = plan.settings
     return {
@@ -145,13 +146,14 @@ class SweepProgress:
 
     def update(self, study: optuna.Study) -> None:
         """Some trials have ended since the last call."""
-        trials = {i: t for i, t in sweep_study.latest(study).items() if sweep_study.is_done(t)}
+        held, before = sweep_study.attempts(study).items(), self.done
+        trials = {i: t for i, t in held if i < self.total and sweep_study.is_done(t)}
         self.done = len(trials)
         winner = sweep_study.best(study)
         best = "" if winner is None else f"best {winner[1].value:.5g} (trial {winner[0]})"
         left = self._left()
         self.bar.update(self.task, completed=self.done, best=best, left=left)
-        if self.console.is_terminal or not trials:
+        if self.console.is_terminal or self.done == before:
             return
         index, last = max(trials.items(), key=lambda one: _end(one[1]))
         score = f" {last.value:.5g}" if last.state == TrialState.COMPLETE else ""

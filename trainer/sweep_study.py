@@ -2,7 +2,8 @@
 
 Each trial has an index, which names its folder and seeds its choices. A trial that was killed is
 failed and tried again under its index, with the same values, so that a sweep that was stopped ends
-as one that was not.
+as one that was not. Of several trials under one index, the first that was not given up holds it:
+trials are numbered by the database, so that all commands agree on which one that is.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ import os
 import re
 import socket
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue as Json
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trainer.config import ConfigError
 from trainer.sweep_config import Choices, Parameter, Plan
@@ -38,57 +43,101 @@ HEARTBEAT, GRACE = 20, 90  # seconds: a trial that was silent for GRACE is dead
 ERROR, SAME, RETRIES, WORKER, CONFIG = "error", "same_as", "retries", "worker", "config"
 DEFINITION, DATA, SCORED = "definition", "data", "scored"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+SQLITE = "sqlite"
+OPENINGS = 20  # tries to open a database that other commands may be setting up
 
 
 def database(named: str | None, output: Path) -> str:
     """The URL of a sweep's database: `named` is one, or the environment variable that holds it.
 
-    Raises ConfigError for a variable that is not set, and for a password on the command line.
+    Raises ConfigError for a variable that is not set, for what is no URL, for one on the command
+    line that holds or may hold a password, and for an SQLite file whose folder is missing.
     """
     if named is None:
         return f"sqlite:///{(output / DATABASE).resolve()}"
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", named):
-        if not os.environ.get(named):
-            raise ConfigError(f"--storage {named}: no such environment variable")
-        return os.environ[named]
-    if "://" not in named:
-        raise ConfigError("--storage: takes a URL, or the name of an environment variable with one")
-    if re.match(r"[^:/]+://[^/@]*:[^/@]*@", named):
+    variable = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", named)
+    if variable and not os.environ.get(named):
+        raise ConfigError(f"--storage {named}: no such environment variable")
+    url = os.environ[named] if variable else named
+    try:
+        address = sqlalchemy.make_url(url)
+    except (ArgumentError, ValueError):  # whose texts may hold a password
         raise ConfigError(
-            "--storage: holds a password, which others can read on a command line; "
-            "put the URL into an environment variable and give its name"
+            "--storage: takes a URL, such as postgresql://user@host/name, or the name of an "
+            "environment variable with one"
+        ) from None
+    if not variable and (address.password is not None or address.query):
+        raise ConfigError(
+            "--storage: holds a password, or a query (?…) that may, which others can read on a "
+            "command line; put the URL into an environment variable, such as AXONNX_STORAGE, and "
+            "give its name: --storage AXONNX_STORAGE"
         )
-    return named
+    if address.get_backend_name() != SQLITE:
+        return url
+    if address.database in (None, "", ":memory:"):
+        raise ConfigError("--storage: an SQLite database in memory ends with the command")
+    path = Path(str(address.database)).resolve()
+    if not path.parent.is_dir():
+        raise ConfigError(f"--storage: no folder {path.parent} for the SQLite file {path.name}")
+    return f"sqlite:///{path}"
 
 
 def open_study(plan: Plan, url: str) -> optuna.Study:
     """The study of `plan`, made where there is none; raises ConfigError without a database."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    options: dict[str, Any] = {}
-    if url.startswith("sqlite:///"):
-        options = {"connect_args": {"timeout": 120}}
-        with sqlite3.connect(url.removeprefix("sqlite:///"), timeout=120) as file:
-            file.execute("PRAGMA journal_mode=WAL")  # readers and a writer at once
-        file.close()
     settings = plan.settings
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(
-                url, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE
-            )
-    except Exception as error:  # of a driver that this project does not know
-        # The error's own text may hold the URL.
-        raise ConfigError(f"--storage: no database there ({type(error).__name__})") from None
     median = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
     return optuna.create_study(
         study_name=settings.name,
-        storage=storage,
+        storage=_storage(url),
         load_if_exists=True,
         direction="minimize",
         sampler=PerTrial(plan),
         pruner=median if settings.pruner == "median" else optuna.pruners.NopPruner(),
     )
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """The database at `url`; another command may be making its tables at the same time."""
+    for tried in range(1, OPENINGS + 1):
+        try:
+            return _connected(url)
+        except Exception as error:  # of a driver that this project does not know
+            if tried < OPENINGS and isinstance(error, DBAPIError) and _is_race(error):
+                time.sleep(0.1)
+                continue
+            # The error's own text may hold the URL.
+            raise ConfigError(f"--storage: no database there ({type(error).__name__})") from None
+    raise AssertionError
+
+
+def _connected(url: str) -> optuna.storages.RDBStorage:
+    options: dict[str, Any] = {}
+    address = sqlalchemy.make_url(url)
+    sqlite = address.get_backend_name() == SQLITE
+    if sqlite:
+        options = {"connect_args": {"timeout": 120, "isolation_level": None}}
+        with closing(sqlite3.connect(str(address.database), timeout=120)) as file:
+            file.execute("PRAGMA journal_mode=WAL")  # commits that cost less
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(
+            url.replace("{", "{{").replace("}", "}}"),  # which Optuna fills in
+            options,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+        )
+    if sqlite:
+        # SQLite has no SELECT … FOR UPDATE, and two processes could begin one waiting trial:
+        # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
+        sqlalchemy.event.listen(
+            storage.engine, "begin", lambda own: own.exec_driver_sql("BEGIN IMMEDIATE")
+        )
+    return storage
+
+
+def _is_race(error: DBAPIError) -> bool:
+    return isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error.orig)
 
 
 class PerTrial(BaseSampler):
@@ -104,7 +153,8 @@ class PerTrial(BaseSampler):
         index, settings = index_of(trial, study.get_trials(deepcopy=False)), self.plan.settings
         seed = int(np.random.SeedSequence([settings.seed, index]).generate_state(1)[0])
         if settings.sampler == "grid":
-            self.point = self.plan.combinations[index]
+            # None is left for a trial that was one too many, see `claim`.
+            self.point = dict(enumerate(self.plan.combinations)).get(index, {})
         elif settings.sampler == "tpe":
             self.own = TPESampler(seed=seed)
         else:
@@ -164,10 +214,14 @@ def index_of(trial: FrozenTrial, trials: list[FrozenTrial]) -> int:
     return sum(t.number < trial.number and RETRIES not in t.user_attrs for t in trials)
 
 
-def latest(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """The last attempt at every index, in order."""
+def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """The trial that holds each index, in order: the first that was not given up, or any."""
     trials = study.get_trials(deepcopy=False)
-    found = {index_of(trial, trials): trial for trial in trials}
+    found: dict[int, FrozenTrial] = {}
+    for trial in trials:
+        index = index_of(trial, trials)
+        if index not in found or is_given_up(found[index]):
+            found[index] = trial
     return dict(sorted(found.items()))
 
 
@@ -177,28 +231,60 @@ def is_done(trial: FrozenTrial) -> bool:
     return trial.state in ENDED or (trial.state == TrialState.FAIL and told)
 
 
-def recover(study: optuna.Study) -> int:
-    """Fail trials that were killed and put them in line again; returns how many run elsewhere."""
+def is_given_up(trial: FrozenTrial) -> bool:
+    """Whether a trial was stopped, or was one too many."""
+    return trial.state == TrialState.FAIL and not is_done(trial)
+
+
+def done(study: optuna.Study, wanted: int) -> int:
+    """How many of the first `wanted` indices are done."""
+    return sum(index < wanted and is_done(trial) for index, trial in attempts(study).items())
+
+
+def left(study: optuna.Study, wanted: int) -> int:
+    """How many of the first `wanted` indices are neither done nor running anywhere."""
+    begun = (
+        index < wanted and (is_done(trial) or trial.state == TrialState.RUNNING)
+        for index, trial in attempts(study).items()
+    )
+    return wanted - sum(begun)
+
+
+def claim(study: optuna.Study, number: int, wanted: int) -> int | None:
+    """The index of a trial that has begun; None where it is not to go on.
+
+    That is where commands began more trials at once than are `wanted`, or one twice.
+    """
+    trials = study.get_trials(deepcopy=False)
+    index = index_of(trials[number], trials)
+    return index if index < wanted and attempts(study)[index].number == number else None
+
+
+def recover(study: optuna.Study, wanted: int) -> int:
+    """Put trials that were killed in line again; returns how many of the wanted run elsewhere.
+
+    Two commands may put the same one in line: `claim` lets one of them go on.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
     elsewhere = 0
-    for index, trial in latest(study).items():
-        state = trial.state
-        if state == TrialState.RUNNING:
-            if not _is_dead(trial):
-                elsewhere += 1
-                continue
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            state = TrialState.FAIL
-        if state == TrialState.FAIL and not is_done(trial):
+    for index, trial in attempts(study).items():
+        dead = trial.state == TrialState.RUNNING and _is_dead(trial)
+        if dead:
+            with suppress(UpdateFinishedTrialError):  # another command was first
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if index >= wanted:
+            continue
+        if dead or is_given_up(trial):
             study.enqueue_trial(trial.params, user_attrs={RETRIES: index})
+        elsewhere += trial.state == TrialState.RUNNING and not dead
     return elsewhere
 
 
 def best(study: optuna.Study) -> tuple[int, FrozenTrial] | None:
     """Index and trial of the best score, the first of equal ones."""
-    scored = [(i, t) for i, t in latest(study).items() if t.state == TrialState.COMPLETE]
+    scored = [(i, t) for i, t in attempts(study).items() if t.state == TrialState.COMPLETE]
     return min(scored, key=lambda pair: (pair[1].value or 0.0, pair[0]), default=None)
 
 

@@ -35,25 +35,35 @@ class Duplicate(Exception):
     """Another trial has, or had, the same config and did not end with a score."""
 
 
-def run_one(plan: Plan, output: Path, url: str, note: Note | None = None) -> None:
+class Surplus(Exception):
+    """Other commands have begun all trials that are wanted."""
+
+
+def run_one(plan: Plan, output: Path, url: str, wanted: int, note: Note | None = None) -> None:
     """Run the study's next trial in `output`/trial-<index>; the study keeps what came of it.
 
-    Raises what ends the whole sweep: RunFolderError, CheckpointError, DeviceError.
+    Nothing is run where `wanted` trials are done or running. Raises what ends the whole sweep:
+    RunFolderError, CheckpointError, DeviceError.
     """
     study = sweep_study.open_study(plan, url)
-    study.optimize(
-        functools.partial(objective, plan, output, note or _silent),
-        n_trials=1,
-        catch=(*FAULTS, Duplicate),
-    )
+    if sweep_study.left(study, wanted) > 0:
+        study.optimize(
+            functools.partial(objective, plan, output, wanted, note or _silent),
+            n_trials=1,
+            catch=(*FAULTS, Duplicate, Surplus),
+        )
 
 
-def objective(plan: Plan, output: Path, note: Note, trial: optuna.Trial) -> float:
-    """The score of one trial, the smaller the better; raises TrialPruned, Duplicate or FAULTS."""
+def objective(plan: Plan, output: Path, wanted: int, note: Note, trial: optuna.Trial) -> float:
+    """The score of one trial, the smaller the better.
+
+    Raises TrialPruned, Surplus, Duplicate or FAULTS.
+    """
     trial.set_user_attr(sweep_study.WORKER, sweep_study.worker())
+    index = sweep_study.claim(trial.study, trial.number, wanted)
+    if index is None:
+        raise Surplus
     values = sweep_study.suggest(plan, trial)
-    trials = trial.study.get_trials(deepcopy=False)
-    index = sweep_study.index_of(trials[trial.number], trials)
     try:
         config = plan.config(values)
         trial.set_user_attr(sweep_study.CONFIG, digest(config))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +155,48 @@ def test_a_trial_whose_process_is_gone_is_tried_again(quick: list[RunConfig]) ->
     assert [row["trial"] for row in report["trials"]] == [0, 1, 2]
     assert report["trials"][0]["values"] == values
     assert sorted(t.state.name for t in study.get_trials()) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_commands_at_once_run_as_many_trials_as_one(
+    sampler: str, quick: list[RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each index is trained once, however many commands begin and have the same one in line."""
+    text = SPACE[: SPACE.index("  training")] + "refit_best: false\n"
+    plan = plan_of(text.replace("high: 5", "high: 7"), trials=6, sampler=sampler)
+    places, train = [], sweep_trial.train
+
+    def slow(config: RunConfig, place: Path, **options: Any) -> Any:
+        places.append(place.name)
+        time.sleep(0.02)
+        return train(config, place, **options)
+
+    monkeypatch.setattr(sweep_trial, "train", slow)
+    monkeypatch.setattr(sweep, "POLL", 0.05)
+    with ThreadPoolExecutor(3) as commands:
+        running = [commands.submit(sweep.sweep, plan, Path("out")) for _ in range(3)]
+        reports = [one.result() for one in running]
+    assert [row["trial"] for row in reports[0]["trials"]] == list(range(6))
+    assert len(places) == len(set(places))
+    assert {row["state"] for row in reports[0]["trials"]} == {"scored"}
+    assert scores(reports[0]) == scores(sweep.sweep(plan, Path("alone")))
+
+
+def test_a_trial_in_line_twice_goes_on_once(quick: list[RunConfig]) -> None:
+    plan = plan_of(trials=2)
+    Path("out").mkdir()
+    url = sweep_study.database(None, Path("out"))
+    study = sweep_study.open_study(plan, url)
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={sweep_study.RETRIES: 0})
+    study.enqueue_trial({}, user_attrs={sweep_study.RETRIES: 7})
+    report = sweep.sweep(plan, Path("out"))
+    assert [row["trial"] for row in report["trials"]] == [0, 1]
+    assert len(quick) == 2
+    # Those that were one too many are begun when more are wanted.
+    report = sweep.sweep(plan, Path("out"), trials=9)
+    assert [row["trial"] for row in report["trials"]] == list(range(9))
 
 
 @pytest.mark.parametrize("objective", ["validation", "inner_folds"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trainer.config import ConfigError
 from trainer.sweep_config import Plan, Range, load_sweep
-from trainer.sweep_study import database, distribution
+from trainer.sweep_study import database, distribution, open_study
 
 RUN = """
 data: {name: synthetic}
@@ -138,14 +138,40 @@ def test_what_optuna_draws_from_is_the_grid(low: int, span: int, step: int) -> N
     assert (kind.low, kind.high, kind.step) == (values[0], values[-1], step)
 
 
-def test_no_password_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql+psycopg://me:se/secret@host/db",
+        "postgresql://me:a@secret:5432/db",
+        "postgresql://host/db?user=me&password=secret",
+        "mssql+pyodbc:///?odbc_connect=PWD%3Dsecret",
+        "postgresql://me:secret/db",
+        "secret/file.db",
+    ],
+)
+def test_no_password_on_a_command_line(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="environment variable") as caught:
-        database("postgresql://me:secret@host/db", tmp_path)
+        database(url, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_where_a_sweep_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert database(None, tmp_path) == f"sqlite:///{tmp_path}/sweep.db"
     with pytest.raises(ConfigError, match="--storage SWEEPS: no such environment variable"):
         database("SWEEPS", tmp_path)
-    with pytest.raises(ConfigError, match="takes a URL"):
-        database("some/file.db", tmp_path)
-    monkeypatch.setenv("SWEEPS", "postgresql://me:secret@host/db")
-    assert database("SWEEPS", tmp_path) == "postgresql://me:secret@host/db"
-    assert database(None, tmp_path) == f"sqlite:///{tmp_path}/sweep.db"
+    monkeypatch.setenv("SWEEPS", "postgresql://me:secret@host/db?sslmode=require")
+    assert database("SWEEPS", tmp_path) == "postgresql://me:secret@host/db?sslmode=require"
+    monkeypatch.chdir(tmp_path)
+    assert database("sqlite:///mine.db", tmp_path) == f"sqlite:///{tmp_path}/mine.db"
+    with pytest.raises(ConfigError, match=r"no folder .*/gone for the SQLite file mine\.db"):
+        database("sqlite:///gone/mine.db", tmp_path)
+    with pytest.raises(ConfigError, match="in memory ends with the command"):
+        database("sqlite://", tmp_path)
+
+
+def test_what_is_no_database_is_told_in_a_line(write: object, tmp_path: Path) -> None:
+    plan = write("run: run.yaml\nspace: {seed: {choices: [1]}}")  # type: ignore[operator]
+    (tmp_path / "notes.db").write_text("no database at all " * 100)
+    with pytest.raises(ConfigError, match="--storage: no database there"):
+        open_study(plan, f"sqlite:///{tmp_path}/notes.db")

@@ -13,6 +13,8 @@ import numpy as np
 from trainer.data.errors import SplitError
 from trainer.data.windows import Dataset, Windows
 
+FOLDS = 5  # by which models choose what is left open
+
 
 @dataclass(frozen=True, eq=False)
 class InnerFold:
@@ -22,7 +24,7 @@ class InnerFold:
     held: np.ndarray
 
 
-def inner_folds(windows: Windows, folds: int = 5) -> list[InnerFold]:
+def inner_folds(windows: Windows, folds: int = FOLDS) -> list[InnerFold]:
     """`folds` consecutive stretches of a part, each held out once.
 
     Trials stay whole where every window has one, and each class is spread over all folds alike.

@@ -12,14 +12,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from trainer.data.errors import DataError
-from trainer.data.inner_folds import InnerFold, inner_folds
+from trainer.data.inner_folds import FOLDS, InnerFold, inner_folds
 from trainer.data.windows import Windows
 from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import with_ones
 
 Kind = Literal["discriminant", "logistic", "kernel"]
 FitOn = Literal["train", "both"]  # parts; "both" is train and validation
-FOLDS = 5
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of logistic: 1 over the penalty
 PENALTIES = (0.1, 0.3, 1.0, 3.0)  # of kernel: less gives weights that float32 rounds too coarsely
 WIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5, 3.0)  # of kernel: in standard deviations of a column

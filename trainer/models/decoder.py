@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,16 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
 from trainer.models.linear_readout import LinearReadout
+from trainer.models.out_of_fold import OutOfFold
 from trainer.models.place_field import PlaceField
-from trainer.models.stages import stages
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
-FOLDS = 5
 BASES: dict[str, type[LinearReadout] | type[PlaceField]] = {
     "linear": LinearReadout,
     "place_field": PlaceField,
@@ -52,7 +49,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.classifies = context.task == "classify"
-        self._folds: tuple[np.ndarray, list[LinearReadout | PlaceField]] | None = None
+        self._folds: OutOfFold | None = None
         self.standardize = Standardize(context.statistics.mean, context.statistics.std)
         self.length = -(-context.steps // tokens)
         self.tokens = context.steps // self.length
@@ -116,14 +113,9 @@ class Decoder(nn.Module):
             self.behavior.fit(train)
         if hasattr(self, "base"):
             self.base.fit_closed_form(train, validation)
-            number, fits = np.zeros(len(train), np.int64), []
-            folds = inner_folds(train, FOLDS)
-            for index, fold in enumerate(stages("fitting the base without each fold", folds)):
-                number[fold.held] = index
-                fit = copy.deepcopy(self.base)
-                fit.fit_closed_form(train.take(fold.fit), validation)
-                fits.append(fit)
-            self._folds = number, fits
+            self._folds = OutOfFold.fit(
+                self.base, train, lambda fit, part: fit.fit_closed_form(part, validation)
+            )
 
     @torch.no_grad()
     def out_of_fold(self, neural: Tensor, rows: np.ndarray) -> Tensor | None:
@@ -132,12 +124,4 @@ class Decoder(nn.Module):
         neural: (batch, time, channel, feature) raw, the windows `rows` of the train part. Returns
         (batch, variable) raw, None where there is nothing to fit.
         """
-        if self._folds is None:
-            return None
-        number, fits = self._folds
-        answer = neural.new_empty(len(rows), self.readout.out_features)
-        for fold, fit in enumerate(fits):
-            own = torch.from_numpy(np.flatnonzero(number[rows] == fold))
-            if len(own):
-                answer[own] = fit(neural[own])
-        return answer
+        return None if self._folds is None else self._folds.answers(neural, rows)

@@ -7,8 +7,6 @@ not see a window leave over of it (out-of-fold residuals): in-sample ones are to
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,16 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.errors import SplitError
-from trainer.data.inner_folds import inner_folds
+from trainer.data.inner_folds import FOLDS
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.ar import AR
 from trainer.models.linear import Linear
 from trainer.models.origin import ChannelKind, Origin, SessionKind
+from trainer.models.out_of_fold import OutOfFold
 from trainer.models.persistence import Persistence
-from trainer.models.stages import stages
 from trainer.models.standardize import Standardize, pooled
-
-FOLDS = 5
 
 Base = Literal["none", "last", "ar", "linear"]
 Features = Literal["potential", "all"]
@@ -91,7 +87,7 @@ class Forecaster(nn.Module):
         self.change = Standardize(np.zeros_like(used.mean[:, 0]), used.std[:, 0])
         self.base = _base(context, base, statistics)
         self.origin = Origin(context, width, channel_embedding, session_embedding, session_dropout)
-        self._folds: tuple[np.ndarray, list[AR | Linear]] | None = None
+        self._folds: OutOfFold | None = None
         # Sums over steps as products with constants: they give a row the same bits in any batch.
         averages = torch.full((self.observed, 1), 1 / self.observed)
         self.register_buffer("averages", averages, persistent=False)
@@ -143,19 +139,12 @@ class Forecaster(nn.Module):
             return
         self.base.fit_closed_form(train, validation)
         try:
-            folds = inner_folds(train, FOLDS)
+            self._folds = OutOfFold.fit(self.base, train, lambda fit, part: fit.refit(part))
         except SplitError:
             raise SplitError(
                 f"model.base: is fitted {FOLDS} times, each without a stretch of the train part, "
                 f"whose {len(train)} windows are too few; give longer data, or base: last"
             ) from None
-        number, fits = np.zeros(len(train), np.int64), list[AR | Linear]()
-        for index, fold in enumerate(stages("fitting the base without each fold", folds)):
-            number[fold.held] = index
-            fit = copy.deepcopy(self.base)
-            fit.refit(train.take(fold.fit))
-            fits.append(fit)
-        self._folds = number, fits
 
     @torch.no_grad()
     def out_of_fold(self, neural: Tensor, rows: np.ndarray) -> Tensor | None:
@@ -164,24 +153,15 @@ class Forecaster(nn.Module):
         neural: (batch, time, channel, feature) raw, the windows `rows` of the train part. Returns
         (batch, horizon, channel) raw, None for `base: none`, which is the window's own centre.
         """
-        number: np.ndarray
-        fits: Sequence[nn.Module]
-        if isinstance(self.base, Persistence):
-            number, fits = np.zeros(rows.max() + 1, np.int64), [self.base]
-        elif self._folds is not None:
-            number, fits = self._folds
-        else:
+        if self._folds is None and not isinstance(self.base, Persistence):
             return None
         observed = neural[:, : self.observed, :, : self.features]
         # The network may be elsewhere; the fits stay on the CPU.
         seen, drift = self._without_drift(observed.to(self.averages.device))
         seen, drift = seen.cpu(), None if drift is None else drift.cpu()
-        answer = neural.new_empty(len(rows), self.horizon, neural.shape[2])
-        for fold, fit in enumerate(fits):
-            own = torch.from_numpy(np.flatnonzero(number[rows] == fold))
-            if len(own):
-                answer[own] = fit(seen[own])[:, self.observed :]
-        return answer if drift is None else answer + drift
+        answer = self._folds.answers(seen, rows) if self._folds is not None else self.base(seen)
+        forecast: Tensor = answer[:, self.observed :]
+        return forecast if drift is None else forecast + drift
 
     def _normalized(self, observed: Tensor) -> Tensor:
         """(batch, observed, channel, feature) raw -> (batch, channel, feature, observed)."""

@@ -19,7 +19,6 @@ from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0)
-FOLDS = 5
 # Columns times channels forecast: of many channels, a few tell penalties apart as well as all.
 CHOOSING_WORK = 40_000
 
@@ -146,7 +145,7 @@ class Linear(nn.Module):
         columns = (chosen[:, None] * self.horizon + torch.arange(self.horizon)).reshape(-1)
         some = Moments(total.gram, total.cross[:, columns], 0.0)
         try:
-            folds = inner_folds(train, FOLDS)
+            folds = inner_folds(train)
         except SplitError:
             folds = []
         if not folds or resembles(train, validation):

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.errors import DataError
+from trainer.data.inner_folds import FOLDS
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
-from trainer.models.columns import log_of_rows
+from trainer.models.columns import log_of_rows, means_of
 from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import TOLERANCE, Moments, solve, with_ones
 from trainer.models.standardize import Standardize
@@ -22,7 +23,6 @@ from trainer.registry import MODELS
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 BINS = {"classify": 8, "decode": 16}
 MAX_COLUMNS = 2048
-FOLDS = 5
 VARIANCE_FLOOR = 1e-6  # of a channel inside a window, in train variances
 
 
@@ -78,7 +78,9 @@ class LinearReadout(nn.Module):
         self.subtractable = first
         count = min(bins or BINS[context.task], context.steps, max(1, MAX_COLUMNS // columns))
         # Sums over steps as products with constants: they give a row the same bits in any batch.
-        self.register_buffer("averages", _averages(context.steps, count), persistent=False)
+        # The bins, then the whole window: (step, bin + 1)
+        averages = torch.cat([means_of(context.steps, count), means_of(context.steps, 1)], dim=1)
+        self.register_buffer("averages", averages, persistent=False)
         outputs = context.classes if self.classifies else context.variables
         assert outputs is not None
         if not self.classifies:
@@ -210,15 +212,6 @@ class LinearReadout(nn.Module):
         _, first, weights = min(candidates, key=lambda candidate: candidate[0])
         self.first.copy_(first)
         return weights
-
-
-def _averages(steps: int, bins: int) -> Tensor:
-    """Means of `bins` stretches of equal length, and of all steps: (step, bin + 1)."""
-    matrix = np.zeros((steps, bins + 1))
-    for index, chosen in enumerate(np.array_split(np.arange(steps), bins)):
-        matrix[chosen, index] = 1.0 / len(chosen)
-    matrix[:, -1] = 1.0 / steps
-    return torch.from_numpy(matrix.astype(np.float32))
 
 
 def _measured_together(train: Windows, validation: Windows) -> list[list[int]]:

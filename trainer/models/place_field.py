@@ -26,7 +26,6 @@ from trainer.registry import MODELS
 
 SMOOTHINGS = (0.02, 0.04, 0.08)
 DRIFTS = (0.0, 0.025, 0.05, 0.1)
-FOLDS = 5
 MOST_COUNTS = 1e6  # of a unit in a step: keeps every sum finite, whatever comes in
 TINY = 1e-30
 RULED_OUT = -1e4  # log-likelihood in a step
@@ -146,7 +145,7 @@ class PlaceField(nn.Module):
     def _chosen(self, train: Windows) -> Tuning:
         """The tuning of the least mean distance, in train sd, over the inner folds."""
         errors = dict.fromkeys(self.tunings, 0.0)
-        folds = inner_folds(train, FOLDS)
+        folds = inner_folds(train)
         with progress() as bars:
             told = bars.add("choosing among place maps", len(folds) * len(errors))
             for fold in folds:

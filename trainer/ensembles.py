@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ SCORES = "scores.json"
 # Smaller weights are what rounding left of 0; a member without weight is not exported.
 SMALLEST = 1e-6
 _WHICH = re.compile(r"(.+):(kept|best|last|snapshot-\d+)")
+# The end of a fingerprint, see `fold_dataset`.
+_FOLD = re.compile(r"-fold-(\d+)-of-(\d+)$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,11 @@ def train_ensemble(
 def _fit(
     config: RunConfig, output: Path, overwrite: bool, console: Console, dataset: Dataset
 ) -> Run:
-    members = [find_member(text, dataset, config) for text in config.model["members"]]
+    texts = config.model["members"]
+    members = [
+        find_member(text, name, dataset, config)
+        for text, name in zip(texts, distinct_names(texts), strict=True)
+    ]
     config = _resolved(config, [found.member for found in members])
     module = build(config, dataset)
     assert isinstance(module, Ensemble)
@@ -136,8 +142,25 @@ def _fit(
     return load_run(output, dataset=dataset)
 
 
-def find_member(text: str, dataset: Dataset, config: RunConfig) -> Found:
-    """The run that an entry of `model.members` names; raises ModelError, which names it too."""
+def distinct_names(texts: Sequence[str]) -> list[str]:
+    """The end of each path, of as many parts as tell it from the others: seed-0, or a/seed-0."""
+    names = []
+    for text in texts:
+        parts = _parts(text)
+        depths = range(1, len(parts))
+        others = [_parts(other) for other in texts if other != text]
+        alone = (k for k in depths if all(parts[-k:] != other[-k:] for other in others))
+        names.append("/".join(parts[-next(alone, len(parts)) :]))
+    return names
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    path = Path(text)
+    return path.relative_to(path.anchor).parts
+
+
+def find_member(text: str, name: str, dataset: Dataset, config: RunConfig) -> Found:
+    """The run that an entry of `model.members` means; raises ModelError, which says which."""
     match = _WHICH.fullmatch(text)
     path, which = (match[1], match[2]) if match else (text, "kept")
     try:
@@ -147,18 +170,18 @@ def find_member(text: str, dataset: Dataset, config: RunConfig) -> Found:
             raise ModelError("is an ensemble itself; name its members instead")
         saved = checkpoint.load(place / folder.CHECKPOINT)
         if saved.data_fingerprint != dataset.fingerprint:
-            raise ModelError(_other_data(own, config))
+            raise ModelError(_other_data(own, config, saved.data_fingerprint, dataset.fingerprint))
         check_same_run(saved, own, dataset)
-        name = kept(own, dataset) if which == "kept" else which
-        weights, _ = chosen_weights(place, name, saved)
+        chosen = kept(own, dataset) if which == "kept" else which
+        weights, _ = chosen_weights(place, chosen, saved)
     except (RunFolderError, ConfigError, CheckpointError, DataError, ModelError) as error:
         raise ModelError(f"model.members: {text}: {error}") from error
     file = place / folder.CHECKPOINT
-    if name.startswith(SNAPSHOT):
-        file = folder.snapshot(place, int(name.removeprefix(SNAPSHOT)))
+    if chosen.startswith(SNAPSHOT):
+        file = folder.snapshot(place, int(chosen.removeprefix(SNAPSHOT)))
     values = own.resolved()
     member = Member(
-        name=Path(text).name,
+        name=name,
         checkpoint=hashlib.sha256(file.read_bytes()).hexdigest(),
         seed=own.seed,
         model=values["model"],
@@ -167,7 +190,25 @@ def find_member(text: str, dataset: Dataset, config: RunConfig) -> Found:
     return Found(member, own, which, weights)
 
 
-def _other_data(own: RunConfig, config: RunConfig) -> str:
+def _other_data(own: RunConfig, config: RunConfig, then: str, now: str) -> str:
+    """Why a member with fingerprint `then` is none of an ensemble of data with `now`."""
+    if fold := _FOLD.search(then):
+        return (
+            f"was trained without fold {int(fold[1]) + 1} of {fold[2]} of the train part, to be "
+            "scored on it; train its config on the whole train part, and name that run"
+        )
+    if then.endswith("-without-test"):
+        return (
+            "is a trial of a sweep, which has no test part; train its config, as the sweep "
+            "does in the folder best, and name that run"
+        )
+    split = own.data.get("split") or {}
+    if split != config.data.get("split") and split.get("by") == "fold":
+        return (
+            f"is fold {split['fold'] + 1} of {split['folds']} of a cross-validation, whose parts "
+            "are others than this ensemble's; train its config with this ensemble's data.split, "
+            "or give the ensemble the fold's"
+        )
     lines = "; ".join(differences(own.data, config.data))
     if not lines:
         lines = "its settings are the same, but the data changed since"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import artifact
 from trainer import ensembles, folder, runs, scoring
 from trainer.checkpoint import CheckpointError
 from trainer.config import RunConfig
+from trainer.data import load_dataset
 from trainer.export import export_run
 from trainer.folder import RunFolderError
 from trainer.graph import to_onnx
@@ -250,6 +252,43 @@ def test_a_member_that_cannot_be_one_is_named(
     with pytest.raises(ModelError, match=f"^model.members: .*{text}"):
         ensembles.train(own, tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        ("-fold-1-of-3", "was trained without fold 2 of 3 of the train part"),
+        ("-without-test-fold-0-of-5", "was trained without fold 1 of 5 of the train part"),
+        ("-without-test", "is a trial of a sweep, .*; train its config"),
+    ],
+)
+def test_a_member_trained_on_a_part_says_on_which(
+    end: str, text: str, root: Path, tmp_path: Path
+) -> None:
+    dataset = load_dataset(DATA)
+    part = replace(dataset, fingerprint=dataset.fingerprint + end)
+    place = member(tmp_path, "ar", {"name": "ar"}, dataset=part)
+    with pytest.raises(ModelError, match=f"^model.members: {place}: {text}"):
+        ensembles.train(blend(root / "gru", place), tmp_path / "run", console=QUIET)
+
+
+def test_a_fold_of_a_cross_validation_is_called_one() -> None:
+    split = {"by": "fold", "unit": "block", "folds": 5, "fold": 1}
+    recording = {"name": "recording", "path": "a.h5"}
+    own = config("own", {"name": "ar"}, {**recording, "split": split})
+    text = ensembles._other_data(own, config("blend", {"name": "ar"}, recording), "a", "b")
+    assert text.startswith("is fold 2 of 5 of a cross-validation")
+    other = config("blend", {"name": "ar"}, {**recording, "path": "b.h5", "split": split})
+    assert "path: 'a.h5', now 'b.h5'" in ensembles._other_data(own, other, "a", "b")
+
+
+def test_members_are_called_by_what_tells_them_apart() -> None:
+    assert ensembles.distinct_names(["runs/a", "/else/b"]) == ["a", "b"]
+    same = ["runs/a/seed-0", "runs/b/seed-0", "runs/b/seed-1", "runs/b/seed-0:last"]
+    told = ["a/seed-0", "b/seed-0", "seed-1", "seed-0:last"]
+    assert ensembles.distinct_names(same) == told
+    assert ensembles.distinct_names(["seed-0", "/b/seed-0"]) == ["seed-0", "b/seed-0"]
+    assert ensembles.distinct_names(["runs/a", "runs/a"]) == ["a", "a"]
 
 
 def test_a_member_that_changed_since_is_named(made: Run, root: Path, tmp_path: Path) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.benchmark_config import Benchmark, Goal
 from trainer.benchmark_summary import (
-    METRICS,
     SMALLER,
     Results,
     difference,
     difference_unit,
     has,
     over_windows,
+    per_seed,
     ranked_by,
     unit,
-    value,
 )
+from trainer.paired import Difference
 
 # A change that is sure and smaller is no reason to set anything: per cent or points.
 SLIGHT = 0.1
@@ -31,28 +31,62 @@ def goals(benchmark: Benchmark, results: Results, sets: Mapping[str, Any]) -> li
 def _rows_of(
     benchmark: Benchmark, results: Results, sets: Mapping[str, Any], goal: Goal
 ) -> list[dict[str, Any]]:
+    """A row for every data set that the goal names, or else on which its models are run."""
+    entries, against = benchmark.entries(), goal.below or goal.above
     wanted = (goal.data,) if isinstance(goal.data, str) else goal.data
+    named = wanted is not None
     rows = []
-    for label in wanted or tuple(sets):
-        if (label, goal.model) in results.runs:
-            rows += _goal_row(benchmark, results, sets, goal, label)
+    for label in wanted or tuple(benchmark.data):
+        places = [(label, goal.model)]
+        if against is not None:
+            places.append((benchmark.compared_with.get(label, label), against))
+        planned = all(data in (entries[model].data or benchmark.data) for data, model in places)
+        if not named and not planned:
+            continue
+        metric = goal.metric or benchmark.metric
+        if all(place in results.runs for place in places):
+            metric = goal.metric or ranked_by(benchmark, results.data[label])
+            if metric in sets[label]["rows"][0]["scores"]:
+                found = _bound if against is None else _paired
+                row = {"data": label, "model": goal.model, "metric": metric}
+                rows.append(row | found(results, sets, goal, places, metric))
+                continue
+            if not named:  # another task's metric
+                continue
+        rows.append(_not_run(goal, label, metric))
     return rows
 
 
-def _goal_row(
-    benchmark: Benchmark, results: Results, sets: Mapping[str, Any], goal: Goal, label: str
-) -> list[dict[str, Any]]:
-    metric = goal.metric or ranked_by(benchmark, results.data[label])
-    if metric not in METRICS[results.data[label].facts["task"]]:
-        return []
-    row = {"data": label, "model": goal.model, "metric": metric, "peer": None, "peer_value": None}
-    against = goal.below or goal.above
-    if against is None:
-        return [row | _bound(results, sets, goal, label, metric)]
-    place = (benchmark.compared_with.get(label, label), against)
-    if place not in results.runs:
-        return []
-    found, windows = difference(results, (label, goal.model), place, metric)
+def _not_run(goal: Goal, label: str, metric: str | None) -> dict[str, Any]:
+    """The row of a goal without runs: it is not met, and it stays in."""
+    bounds = ("below", "above", "at_most", "at_least", "about")
+    ((kind, bound),) = [(key, x) for key in bounds if (x := getattr(goal, key)) is not None]
+    return {
+        "data": label,
+        "model": goal.model,
+        "metric": metric,
+        "peer": goal.below or goal.above,
+        "peer_value": None,
+        "kind": "not run",
+        "value": None,
+        "interval": None,
+        "unit": None,
+        "windows": 0,
+        "goal": f"{kind.replace('_', ' ')} {bound}",
+        "met": False,
+    }
+
+
+def _paired(
+    results: Results,
+    sets: Mapping[str, Any],
+    goal: Goal,
+    places: Sequence[tuple[str, str]],
+    metric: str,
+) -> dict[str, Any]:
+    """What a goal against another model came to, on the targets that both have."""
+    (label, _), (other, against) = places
+    found, windows = difference(results, places[0], places[1], metric)
     margin = goal.percent if metric in SMALLER else goal.points
     bound = -margin if goal.below else margin
     change = found.value
@@ -68,25 +102,28 @@ def _goal_row(
     text = f"{word} {bound + 0.0:g} {unit_text}" + (
         ", 95 % interval beyond 0" if goal.interval else ""
     )
-    return [
-        row
-        | {
-            "kind": "paired",
-            "value": change,
-            "interval": found.interval,
-            "unit": unit_text,
-            "windows": windows,
-            "peer": against if place[0] == label else f"{against} on {place[0]}",
-            "peer_value": value(results, place, metric),
-            "goal": text,
-            "met": bool(met and not strict and (sided or not goal.interval)),
-        }
-    ]
+    return {
+        "kind": "paired",
+        "value": change,
+        "interval": found.interval,
+        "unit": unit_text,
+        "windows": windows,
+        "peer": against if other == label else f"{against} on {other}",
+        "peer_value": found.reference,
+        "goal": text,
+        "met": bool(met and not strict and (sided or not goal.interval)),
+    }
 
 
 def _bound(
-    results: Results, sets: Mapping[str, Any], goal: Goal, label: str, metric: str
+    results: Results,
+    sets: Mapping[str, Any],
+    goal: Goal,
+    places: Sequence[tuple[str, str]],
+    metric: str,
 ) -> dict[str, Any]:
+    """What a goal that is a number came to."""
+    ((label, _),) = places
     (own,) = (row for row in sets[label]["rows"] if row["model"] == goal.model)
     score = own["scores"][metric]
     half, over = score["half_width"], "seeds"
@@ -107,6 +144,8 @@ def _bound(
         text += f", 95 % interval over {over} too"
     return {
         "kind": "value",
+        "peer": None,
+        "peer_value": None,
         "value": score["mean"],
         "interval": interval,
         "unit": unit(metric, sets[label]),
@@ -119,10 +158,7 @@ def _bound(
 def ablation(
     benchmark: Benchmark, results: Results, sets: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Every item on every data set, changed against the recipe, on validation and test part.
-
-    The verdict goes by the validation part, never by the test part.
-    """
+    """Every item on every data set, changed against the recipe, on the validation part alone."""
     if benchmark.ablations is None:
         return []
     reference = benchmark.ablations.reference
@@ -133,30 +169,45 @@ def ablation(
             if mine not in results.runs or other not in results.runs:
                 continue
             metric = ranked_by(benchmark, results.data[label])
-            parts = {}
-            for part in ("validation", "test"):
-                runs = [*results.runs[mine], *results.runs[other]]
-                parts[part] = {"value": None, "interval": None}
-                if all(has(run, part) for run in runs):
-                    found, _ = difference(results, mine, other, metric, part)
-                    parts[part] = {"value": found.value, "interval": found.interval}
-            rows.append(
-                {
-                    "item": item,
-                    "data": label,
-                    "unit": difference_unit(metric),
-                    **parts,
-                    "verdict": _verdict(parts["validation"], metric),
-                }
-            )
+            row = {
+                "item": item,
+                "data": label,
+                "unit": difference_unit(metric),
+                "validation": {"value": None, "interval": None},
+                "per_seed": [],
+                "verdict": "–",
+            }
+            if all(has(run, "validation") for run in (*results.runs[mine], *results.runs[other])):
+                found, _ = difference(results, mine, other, metric, "validation")
+                row["validation"] = {"value": found.value, "interval": found.interval}
+                row["per_seed"] = _each_seed(results, mine, other, metric)
+                row["verdict"] = _verdict(found, row["per_seed"], metric)
+            rows.append(row)
     return rows
 
 
-def _verdict(found: Mapping[str, Any], metric: str) -> str:
-    interval = found["interval"]
-    if found["value"] is None:
+def _each_seed(
+    results: Results, mine: tuple[str, str], other: tuple[str, str], metric: str
+) -> list[float]:
+    """The difference on the validation part of every seed that both have."""
+    sides = []
+    for place in (mine, other):
+        values = per_seed(results, place, metric, "validation")
+        seeds = [run.facts["seed"] for run in results.runs[place]]
+        sides.append(dict(zip(seeds, values, strict=True)))
+    pairs = [(sides[0][seed], sides[1][seed]) for seed in sides[0] if seed in sides[1]]
+    if metric in SMALLER:
+        return [100.0 * (own / base - 1.0) for own, base in pairs]
+    return [own - base for own, base in pairs]
+
+
+def _verdict(found: Difference, seeds: Sequence[float], metric: str) -> str:
+    """Better or worse where the interval excludes zero and every seed alone says the same."""
+    if found.value is None:
         return "–"
-    if interval is None or interval[0] <= 0.0 <= interval[1] or abs(found["value"]) < SLIGHT:
+    if found.interval is None or abs(found.value) < SLIGHT:
         return "no difference"
-    better = interval[1] < 0.0 if metric in SMALLER else interval[0] > 0.0
-    return "better" if better else "worse"
+    edges = [*found.interval, *seeds]
+    if min(edges) <= 0.0 <= max(edges):
+        return "no difference"
+    return "better" if (found.value < 0.0) == (metric in SMALLER) else "worse"

@@ -17,10 +17,7 @@ from trainer.benchmark_report import METRIC_NAMES, number
 from trainer.benchmark_summary import SMALLER, difference_unit
 from trainer.plots import label, write
 
-PARTS = {
-    "validation": "validation part, by which the verdict goes",
-    "test": "test part, marked by the same verdict",
-}
+PARTS = {"validation": "validation part, by which the verdict goes"}
 MARKERS = {"better": "^", "worse": "v"}
 HOLLOW = "o"  # any other verdict
 FAR = 4.0  # times the median difference: what is further is cut off and written out
@@ -91,7 +88,7 @@ def ablation(found: Mapping[str, Any], destination: Path) -> Path:
     """Every item of an ablation against its recipe on every data set, the best on top."""
     rows = found["ablation"]
     parts = [part for part in PARTS if any(_known(row[part]) for row in rows)]
-    items = _by_effect(rows, parts[0] if parts else "test")
+    items = _by_effect(rows, "validation")
     sets = list(dict.fromkeys(row["data"] for row in rows))
     height = 1.5 + len(items) * (0.12 + 0.13 * len(sets))
     figure = Figure(figsize=(2.0 + 4.4 * len(parts), height), layout="constrained")

@@ -135,8 +135,8 @@ def _more(found: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]
     goals = [
         [
             f"{row['data']}: {row['model']}" + (f" against {row['peer']}" if row["peer"] else ""),
-            METRIC_NAMES[row["metric"]],
-            change(row) if row["kind"] == "paired" else _value(row),
+            METRIC_NAMES.get(row["metric"], "–"),
+            _REACHED[row["kind"]](row),
             row["goal"],
             "yes" if row["met"] else "**no**",
         ]
@@ -146,8 +146,11 @@ def _more(found: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]
         [
             row["item"],
             row["data"],
-            _effect(row, "validation"),
-            _effect(row, "test"),
+            change({**row["validation"], "unit": row["unit"]}),
+            ", ".join(
+                f"{value:{'+.3f' if row['unit'] == 'R²' else '+.1f'}}" for value in row["per_seed"]
+            )
+            or "–",
             row["verdict"],
         ]
         for row in found["ablation"]
@@ -156,16 +159,17 @@ def _more(found: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]
     return {
         "Mean rank": (["model", "mean rank", *labels], ranks if several else []),
         "Goals": (["goal", "metric", "reached", "wanted", "met"], goals),
-        "Ablation": (["changed", "data", "validation", "test", "by validation"], ablation),
+        "Ablation": (["changed", "data", "validation", "each seed", "verdict"], ablation),
     }
 
 
 _MEANING = {
     "Mean rank": "Over the data sets, by the test part's mean score over seeds; 1 is best.",
-    "Goals": "Those that were missed stay in.",
-    "Ablation": "One thing of the recipe changed at a time; the change against the whole recipe, "
-    "with paired 95 % intervals. The verdict goes by the validation part alone; less than 0.1 is "
-    "no difference.",
+    "Goals": "Those that were missed, or not run, stay in.",
+    "Ablation": "One thing of the recipe changed at a time; the change against the whole recipe on "
+    "the validation part, with paired 95 % intervals, and of each seed alone. Better or worse is "
+    "what the interval and every seed say alike; less than 0.1 is no difference. The test part is "
+    "not looked at.",
 }
 
 
@@ -193,15 +197,14 @@ def _known(value: float | None, metric: str) -> str:
     return "–" if value is None else number(value, metric)
 
 
-def _effect(row: Mapping[str, Any], part: str) -> str:
-    return change({**row[part], "unit": row["unit"]})
-
-
 def _value(row: Mapping[str, Any]) -> str:
     text = f"{row['value']:.4g}"
     if row["interval"] is not None:
         text += " [{:.4g}, {:.4g}]".format(*row["interval"])
     return f"{text} {row['unit']}"
+
+
+_REACHED = {"paired": change, "value": _value, "not run": lambda row: "not run"}
 
 
 def _seconds(row: Mapping[str, Any]) -> str:
@@ -255,7 +258,7 @@ def _goal_rows(found: Mapping[str, Any], command: str) -> list[dict[str, Any]]:
             {
                 "case": f"{row['data']}, {row['model']}"
                 + (f" against {row['peer']}" if row["peer"] else ""),
-                "metric": f"{'change of ' * paired}test {METRIC_NAMES[row['metric']]}",
+                "metric": f"{'change of ' * paired}test {METRIC_NAMES.get(row['metric'], '–')}",
                 "unit": row["unit"],
                 "value": row["value"],
                 "spread": None if interval is None else (interval[1] - interval[0]) / 2,

@@ -108,10 +108,13 @@ def _score(data: Kept, run: Kept, metric: str, part: str) -> Score:
     return paired.median(100.0 * distance / data.facts["extent"] if share else distance)
 
 
-def value(results: Results, place: tuple[str, str], metric: str) -> float:
-    """A metric of (data, model) on the test part, the mean over its seeds."""
+def per_seed(
+    results: Results, place: tuple[str, str], metric: str, part: str = "test"
+) -> list[float]:
+    """A metric of (data, model) on a part, seed by seed."""
     data = results.data[place[0]]
-    return _value(scorer(data, results.runs[place], metric), len(data.arrays["test_starts"]))
+    once = np.ones((1, len(data.arrays[f"{part}_starts"])))
+    return [float(_score(data, run, metric, part)(once)[0]) for run in results.runs[place]]
 
 
 def over_windows(results: Results, place: tuple[str, str], metric: str) -> list[float] | None:
@@ -120,10 +123,6 @@ def over_windows(results: Results, place: tuple[str, str], metric: str) -> list[
     score = scorer(data, results.runs[place], metric)
     drawn = drawing(data)
     return paired.compare(score, lambda counts: 0.0 * counts[:, 0], drawn, relative=False).interval
-
-
-def _value(score: Score, windows: int) -> float:
-    return float(score(np.ones((1, windows)))[0])
 
 
 def _data_set(benchmark: Benchmark, results: Results, label: str) -> dict[str, Any]:
@@ -171,18 +170,14 @@ def unit(metric: str, facts: Mapping[str, Any]) -> str:
 
 
 def _row(results: Results, label: str, model: str, names: Sequence[str]) -> dict[str, Any]:
-    data, runs = results.data[label], results.runs[label, model]
-    windows = {part: len(data.arrays[f"{part}_starts"]) for part in ("validation", "test")}
+    runs = results.runs[label, model]
     scores = {}
     for name in names:
-        per_seed = [_value(_score(data, run, name, "test"), windows["test"]) for run in runs]
         held_out = None
         if all(has(run, "validation") for run in runs):
-            each = [
-                _value(_score(data, run, name, "validation"), windows["validation"]) for run in runs
-            ]
-            held_out = float(np.mean(each))
-        scores[name] = {**spread(per_seed), "validation": held_out}
+            held_out = float(np.mean(per_seed(results, (label, model), name, "validation")))
+        own = per_seed(results, (label, model), name)
+        scores[name] = {**spread(own), "validation": held_out}
     facts = [run.facts for run in runs]
     return {
         "model": model,

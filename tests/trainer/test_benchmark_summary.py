@@ -180,10 +180,56 @@ def test_goals_are_met_or_stay_in_unmet(results: Results, described: Benchmark) 
     assert said[5] == ("one", "< 0 %", False)  # as good as itself is not ahead
 
 
-def test_an_ablation_is_judged_by_validation(results: Results, described: Benchmark) -> None:
+def test_the_peer_of_a_goal_is_scored_on_the_common_targets(
+    results: Results, described: Benchmark
+) -> None:
+    rows = goals(described, results, summarize(described, results)["data"])
+    floor = results.runs["one", "floor"][0].arrays["test_mse"]
+    assert rows[0]["peer_value"] == pytest.approx(floor.mean())
+    assert rows[1]["peer_value"] == pytest.approx(floor[1:].mean())  # `late` begins a window later
+
+
+def test_a_goal_without_runs_stays_in_and_is_missed(results: Results, described: Benchmark) -> None:
+    runs = {("one", "better"): results.runs["one", "better"]}
+    results = Results({"one": results.data["one"]}, runs)
+    found = summarize(described, results) | {"ablation": []}
+    found["goals"] = goals(described, results, found["data"])
+    said = [(row["data"], row["kind"], row["met"]) for row in found["goals"]]
+    assert said[:2] == [("one", "not run", False), ("late", "not run", False)]
+    assert said[2] == ("one", "value", False)
+    assert found["goals"][0]["goal"] == "below floor"
+    text = "\n".join(markdown(found))
+    assert "| one: better against floor | – | not run | below floor | **no** |" in text
+    assert published(found, "axonnx", {})["rows"][-1]["met"] is False
+
+
+def test_the_mean_rank_leaves_out_variants(results: Results, described: Benchmark) -> None:
+    first, second = summarize(described, results)["ranks"]
+    assert (first["model"], first["mean_rank"]) == ("better", 1.0)
+    assert (second["model"], second["mean_rank"]) == ("floor", 2.0)
+    assert set(first["ranks"]) == set(second["ranks"]) == {"one"}
+
+
+def test_an_ablation_is_judged_by_validation_and_every_seed(
+    results: Results, described: Benchmark
+) -> None:
+    for name in [name for name in results.runs["one", "better/less"][0].arrays]:
+        if name.startswith("test_"):
+            for kept in results.runs["one", "better/less"]:
+                del kept.arrays[name]  # an item is not scored on the test part
     (row,) = ablation(described, results, summarize(described, results)["data"])
     assert (row["item"], row["verdict"]) == ("less", "worse")
     assert row["validation"]["interval"][0] > 0
+    assert len(row["per_seed"]) == 3
+    assert np.mean(row["per_seed"]) == pytest.approx(row["validation"]["value"], rel=0.02)
+    assert "test" not in row
+    # One seed that says otherwise makes it unsure, however narrow the interval.
+    odd = results.runs["one", "better/less"][1].arrays
+    odd["validation_mse"] = 0.95 * results.runs["one", "better"][1].arrays["validation_mse"]
+    (row,) = ablation(described, results, summarize(described, results)["data"])
+    assert row["per_seed"][1] == pytest.approx(-5.0)
+    assert row["validation"]["interval"][0] > 0
+    assert row["verdict"] == "no difference"
 
 
 def test_tables_and_rows_hold_what_was_found(results: Results, described: Benchmark) -> None:
@@ -224,7 +270,6 @@ def test_what_was_fitted_on_the_validation_part_has_no_figure_of_it(results, des
     found |= {"goals": [], "ablation": ablation(described, results, found["data"])}
     (item,) = found["ablation"]
     assert (item["validation"]["value"], item["verdict"]) == (None, "–")
-    assert item["test"]["value"] is not None
     lines = "\n".join(markdown(found)).split("\n")
     line = next(line for line in lines if line.startswith("| better | 0."))
     assert "| – |" in line

@@ -95,7 +95,7 @@ def _decode(panels: np.ndarray, data: Kept, run: Kept) -> str:
         axes.plot(time, decoded, ".-", color=COLORS[0], label="decoded", markersize=3)
         quantity = f"{names[0]} ({_named(units[0])})"
         label(axes, f"MSE {mean[which]:.2g} train variances", "time (s)", quantity)
-    others = f", {names[0]} of {len(names)} variables" * (len(names) > 1)
+    others = f" ({names[0]} of {len(names)} variables)" * (len(names) > 1)
     return f"stretches of {size} windows{others}"
 
 

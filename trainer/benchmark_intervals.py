@@ -17,10 +17,10 @@ from trainer.benchmark_report import METRIC_NAMES, number
 from trainer.benchmark_summary import SMALLER, difference_unit
 from trainer.plots import label, write
 
-PARTS = {"validation": "validation part, by which the verdict goes"}
 MARKERS = {"better": "^", "worse": "v"}
 HOLLOW = "o"  # any other verdict
 FAR = 4.0  # times the median difference: what is further is cut off and written out
+LOPSIDED = 10.0  # times an interval's shorter side: what is further runs out of the panel
 
 
 @dataclass(frozen=True)
@@ -85,50 +85,54 @@ def ranking(found: Mapping[str, Any], destination: Path) -> Path:
 
 
 def ablation(found: Mapping[str, Any], destination: Path) -> Path:
-    """Every item of an ablation against its recipe on every data set, the best on top."""
+    """Every item of an ablation against its recipe on the validation part, the best on top."""
     rows = found["ablation"]
-    parts = [part for part in PARTS if any(_known(row[part]) for row in rows)]
-    items = _by_effect(rows, "validation")
+    items = _by_effect(rows)
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    height = 1.5 + len(items) * (0.12 + 0.13 * len(sets))
-    figure = Figure(figsize=(2.0 + 4.4 * len(parts), height), layout="constrained")
     units = list(dict.fromkeys(row["unit"] for row in rows))
-    for axes, part in zip(
-        figure.subplots(1, max(1, len(parts)), squeeze=False)[0], parts, strict=False
-    ):
-        drawn = []
-        for row in rows:
-            index = sets.index(row["data"])
-            place = items.index(row["item"]) + 0.7 * ((len(sets) - 1) / 2 - index) / len(sets)
-            marker = MARKERS.get(row["verdict"], HOLLOW)
-            drawn.append(_Drawn(place, row[part], COLORS[index % len(COLORS)], marker))
-        _panel(axes, items, drawn, " %" * (units == ["%"]))
-        for between in range(1, len(items)):
-            axes.axhline(between - 0.5, color=MUTED, linewidth=0.4)
-        label(axes, PARTS[part], f"change against the recipe ({' or '.join(units)})", "")
-    handles = [
-        Line2D([], [], color=COLORS[index % len(COLORS)], label=name)
-        for index, name in enumerate(sets)
-    ]
-    dot: dict[str, Any] = {"linestyle": "none", "color": OBSERVED}
-    handles += [Line2D([], [], marker=MARKERS[name], label=name, **dot) for name in MARKERS]
-    hollow = {**dot, "marker": HOLLOW, "markerfacecolor": "white"}
-    handles.append(Line2D([], [], label="no difference", **hollow))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    better = (
-        ", left is better" if units == ["%"] else ", right is better" if "%" not in units else ""
-    )
-    figure.suptitle(f"{found['title']}: one thing changed, paired 95 % intervals{better}")
+    height = 1.6 + len(items) * (0.12 + 0.13 * len(sets))
+    figure = Figure(figsize=(8.0, height), layout="constrained")
+    axes = figure.subplots()
+    drawn = []
+    for row in rows:
+        index = sets.index(row["data"])
+        place = items.index(row["item"]) + 0.7 * ((len(sets) - 1) / 2 - index) / len(sets)
+        color, marker = COLORS[index % len(COLORS)], MARKERS.get(row["verdict"], HOLLOW)
+        drawn.append(_Drawn(place, row["validation"], color, marker))
+        seeds = row.get("per_seed", [])
+        axes.plot(seeds, [place] * len(seeds), "|", color=color, markersize=6)
+    _panel(axes, items, drawn, " %" * (units == ["%"]))
+    for between in range(1, len(items)):
+        axes.axhline(between - 0.5, color=MUTED, linewidth=0.4)
+    metrics = {METRIC_NAMES[found["data"][name]["metric"]] for name in sets}
+    what = f" of {' or '.join(sorted(metrics))}"
+    better = {"%": ", left is better"}.get(units[0], ", right is better") * (len(units) == 1)
+    text = f"change{what} against the recipe, validation part ({' or '.join(units)}{better})"
+    label(axes, "", text, "")
+    legend = _ablation_legend(sets)
+    figure.legend(handles=legend, loc="outside lower center", ncols=len(legend))
+    figure.suptitle(f"{found['title']}: one thing changed at a time, paired 95 % intervals")
     return write(figure, destination)
 
 
-def _by_effect(rows: Sequence[Mapping[str, Any]], part: str) -> list[str]:
+def _ablation_legend(sets: Sequence[str]) -> list[Line2D]:
+    dot: dict[str, Any] = {"linestyle": "none", "color": OBSERVED}
+    hollow = {**dot, "marker": HOLLOW, "markerfacecolor": "white"}
+    return [
+        *(Line2D([], [], color=COLORS[i % len(COLORS)], label=name) for i, name in enumerate(sets)),
+        *(Line2D([], [], marker=marker, label=name, **dot) for name, marker in MARKERS.items()),
+        Line2D([], [], label="no difference", **hollow),
+        Line2D([], [], marker="|", label="each seed", **dot),
+    ]
+
+
+def _by_effect(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Items by their mean effect over data sets, from the bottom up: the best one last."""
     effects: dict[str, list[float]] = {}
     for row in rows:
         sign = 1.0 if row["unit"] == "%" else -1.0
-        known = _known(row[part])
-        effects.setdefault(row["item"], []).extend([sign * row[part]["value"]] if known else [])
+        value = row["validation"]["value"]
+        effects.setdefault(row["item"], []).extend([] if value is None else [sign * value])
     mean = {item: float(np.mean(each)) if each else np.inf for item, each in effects.items()}
     return sorted(effects, key=lambda item: (-mean[item], item))
 
@@ -156,7 +160,7 @@ def _panel(axes: Axes, names: Sequence[str], drawn: Sequence[_Drawn], unit: str)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(axis="y", visible=False)
     known = [(each, each.paired) for each in drawn if each.paired and _known(each.paired)]
-    if len(known) < 3:
+    if not known:
         return
     low, high = _near([paired for _, paired in known])
     axes.set_xlim(low, high)
@@ -171,12 +175,20 @@ def _panel(axes: Axes, names: Sequence[str], drawn: Sequence[_Drawn], unit: str)
         axes.text(edge, each.place, text, color=each.color, **style)
 
 
+def _seen(paired: Mapping[str, Any]) -> tuple[float, float]:
+    """An interval, without most of a side that is many times as long as the other."""
+    value = paired["value"]
+    low, high = paired["interval"] or (value, value)
+    reach = abs(value) + LOPSIDED * min(value - low, high - value)
+    return max(low, value - reach), min(high, value + reach)
+
+
 def _near(known: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Limits in which most differences can be told apart."""
     values = np.abs([each["value"] for each in known])
     reach = FAR * max(float(np.median(values)), 1e-9)
     near = [each for each, value in zip(known, values, strict=True) if value <= reach]
-    edges = np.array([each["interval"] or [each["value"]] * 2 for each in near])
+    edges = np.array([_seen(each) for each in near])
     low, high = min(0.0, float(edges.min())), max(0.0, float(edges.max()))
     room = 0.06 * (high - low or 1.0)
     return low - room, high + room

@@ -43,7 +43,8 @@ from artifact.providers import processor
 from trainer.config import RunConfig
 from trainer.data import load_dataset
 from trainer.determinism import deterministic
-from trainer.training import Trainer, build
+from trainer.trained import build
+from trainer.training import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 COMMAND = " ".join(["uv run python benchmarks/training_throughput.py", *sys.argv[1:]])

@@ -29,7 +29,7 @@ from trainer.folder import RunFolderError
 from trainer.pipeline import train_and_export
 from trainer.progress import plain_console
 from trainer.registry import DATASETS
-from trainer.training import check_same_run
+from trainer.trained import check_same_run
 
 if TYPE_CHECKING:
     from trainer.sweep_config import Plan

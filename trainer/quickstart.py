@@ -24,7 +24,7 @@ from trainer.config import RunConfig
 from trainer.data.windows import Batch
 from trainer.pipeline import train_and_export
 from trainer.progress import plain_console
-from trainer.training import Run
+from trainer.trained import Run
 
 DATA = {"name": "synthetic"}
 MODELS: dict[str, dict[str, Any]] = {

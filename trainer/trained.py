@@ -135,13 +135,20 @@ def check_same_run(saved: Checkpoint, config: RunConfig, dataset: Dataset) -> No
         )
 
 
+_MISSING = object()
+
+
 def differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """The keys whose values differ, as `section.key: old, now new`, sorted."""
+    """The keys whose values differ, as `section.key: old, now new` or "not there", sorted."""
     lines = []
     for key in sorted(then.keys() | now.keys()):
-        old, new = then.get(key), now.get(key)
+        old, new = then.get(key, _MISSING), now.get(key, _MISSING)
         if isinstance(old, dict) and isinstance(new, dict):
             lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new or (key in then) != (key in now):
-            lines.append(f"{prefix}{key}: {old!r}, now {new!r}")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {_shown(old)}, now {_shown(new)}")
     return lines
+
+
+def _shown(value: object) -> str:
+    return "not there" if value is _MISSING else repr(value)

@@ -26,13 +26,11 @@ from trainer.checkpoint import Checkpoint, Snapshot
 from trainer.config import Augmentation, RunConfig, TrainingConfig
 from trainer.data import load_dataset
 from trainer.data.windows import Batch, Dataset
-from trainer.determinism import choose_device, deterministic, seed_everything
+from trainer.determinism import DeviceError, choose_device, deterministic, seed_everything
 from trainer.models.stages import listening
 from trainer.progress import Progress, fit_teller
 from trainer.schedule import ScheduleError, parameter_groups
 from trainer.trained import Run, build, check_same_run, kept, load_run, saw_validation
-
-__all__ = ["Run", "Trainer", "TrainingError", "build", "check_same_run", "load_run", "train"]
 
 
 class TrainingError(Exception):
@@ -63,6 +61,7 @@ def train(
     """
     console = console or Console()
     device = choose_device(config.training.device)
+    check_device(config.training, device)
     folder.check_free(output, resume=resume, overwrite=overwrite)
     with deterministic(config.training.threads):
         dataset = dataset or load_dataset(config.data)
@@ -87,6 +86,13 @@ def train(
                 highlight=False,
                 soft_wrap=True,
             )
+        if 0 < trainer.total_steps <= config.training.warmup_steps:
+            console.print(
+                f"training.warmup_steps is {config.training.warmup_steps}, but the run has "
+                f"{trainer.total_steps} steps: the learning rate never gets past its rise",
+                highlight=False,
+                soft_wrap=True,
+            )
         # Data and model are good: from here on there is something to put in an old run's place.
         folder.claim(output, resume=resume, overwrite=overwrite)
         write_file(output / folder.CONFIG, config.to_yaml().encode())
@@ -96,6 +102,19 @@ def train(
             write_metrics(trainer.history, output)
         trainer.run(output, console, on_epoch)
         return load_run(output, dataset=dataset)
+
+
+def check_device(settings: TrainingConfig, device: torch.device) -> None:
+    """Raise DeviceError where `device`, which "auto" may have chosen, cannot do the settings."""
+    for key, asked in (
+        ("precision: bfloat16", settings.precision == "bfloat16"),
+        ("compile: true", settings.compile),
+    ):
+        if asked and device.type == "mps":
+            raise DeviceError(
+                f"training.device is {settings.device!r}, which is mps here, and training.{key} "
+                "needs cpu or cuda; give training.device: cpu, or leave it out"
+            )
 
 
 def write_metrics(history: list[dict[str, Any]], output: Path) -> None:
@@ -132,9 +151,12 @@ class Trainer:
         )
         self.target_scale = torch.tensor(target_scale, dtype=torch.float32, device=device)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
+        groups = parameter_groups(module, self.settings.learning_rates)
+        # A gradient that moves nothing is no part of the norm that the others are clipped to.
+        still = {id(p) for group in groups if group["factor"] == 0 for p in group["params"]}
+        self.clipped = [p for p in self.parameters if id(p) not in still]
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(module, self.settings.learning_rates)
-            or [{"params": [torch.zeros(1, requires_grad=True)], "factor": 1.0}],
+            groups or [{"params": [torch.zeros(1, requires_grad=True)], "factor": 1.0}],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
@@ -295,7 +317,7 @@ class Trainer:
                     "lower training.learning_rate or look for extreme values in the data"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(self.clipped, self.settings.gradient_clip)
         self.optimizer.step()
         self.step += 1
         self._follow()

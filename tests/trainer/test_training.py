@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from rich.console import Console
 
 from trainer import checkpoint, folder, scoring
 from trainer.checkpoint import CheckpointError
-from trainer.config import RunConfig, load_config
+from trainer.config import RunConfig, TrainingConfig, load_config
 from trainer.data import DataError, Statistics, load_dataset
 from trainer.determinism import DeviceError, choose_device, deterministic, seed_everything
 from trainer.folder import RunFolderError
 from trainer.models import ModelError
 from trainer.scoring import ScoringError
-from trainer.training import Trainer, TrainingError, build, load_run, train
+from trainer.trained import build, differences, load_run
+from trainer.training import Trainer, TrainingError, check_device, train
 
 QUIET = Console(file=io.StringIO())
 SMALL = """
@@ -420,6 +422,26 @@ def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(DeviceError, match="'cuda', but torch finds no such device"):
         choose_device("cuda")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("key", ["precision: bfloat16", "compile: true"])
+def test_auto_that_comes_to_mps_is_refused_what_mps_cannot_do(key: str) -> None:
+    name, value = key.split(": ")
+    settings = TrainingConfig.model_validate({name: value == "true" or value})
+    check_device(settings, torch.device("cpu"))
+    with pytest.raises(DeviceError, match=rf"'auto', which is mps here, and training\.{key} needs"):
+        check_device(settings, torch.device("mps"))
+
+
+def test_keys_that_only_one_config_has_are_named() -> None:
+    then: dict[str, Any] = {"a": {"b": None, "c": 1}, "d": [2]}
+    now: dict[str, Any] = {"a": {"c": 1, "e": 3}, "d": [2], "f": {}}
+    assert differences(then, now) == [
+        "a.b: None, now not there",
+        "a.e: not there, now 3",
+        "f: not there, now {}",
+    ]
+    assert differences(then, then) == []
 
 
 def test_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:

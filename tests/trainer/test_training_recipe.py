@@ -17,7 +17,8 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import ConfigError, RunConfig, load_config
 from trainer.data import Statistics, load_dataset
 from trainer.schedule import ScheduleError
-from trainer.training import Trainer, build, load_run, train
+from trainer.trained import build, load_run
+from trainer.training import Trainer, train
 
 QUIET = Console(file=io.StringIO())
 BASE: dict[str, Any] = {"epochs": 3, "batch_size": 32, "device": "cpu", "threads": 1}
@@ -125,10 +126,29 @@ def test_a_factor_of_0_leaves_parameters_as_they_are() -> None:
     assert not torch.equal(after["merge.weight"], before["merge.weight"])
 
 
+def test_what_a_factor_of_0_freezes_is_no_part_of_the_clipped_norm() -> None:
+    trainer = trainer_of(config(learning_rates={"embed.*": 0.0}, gradient_clip=1e-3))
+    trainer.module.train()
+    trainer._run_step(np.arange(32))
+    named = dict(trainer.module.named_parameters())
+    moving = [p.grad for name, p in named.items() if not name.startswith("embed.")]
+    found = [gradient.square().sum() for gradient in moving if gradient is not None]
+    assert float(torch.stack(found).sum().sqrt()) == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_cycles_that_would_leave_no_snapshot_are_refused() -> None:
     recipe = {"schedule": "cycles", "cycles": 50, "snapshots": True, "epochs": 1, "max_steps": 3}
     with pytest.raises(ScheduleError, match=r"50 cycles .* do not fit into 3 steps"):
         trainer_of(config(**recipe))
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(3, True), (2, False)])
+def test_a_warm_up_that_never_ends_is_told(warmup: int, told: bool, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    own = config(warmup_steps=warmup, max_steps=3, epochs=1)
+    train(own, tmp_path / "run", console=Console(file=screen))
+    line = "training.warmup_steps is 3, but the run has 3 steps"
+    assert (line in screen.getvalue()) == told
 
 
 def test_patterns_are_checked_before_anything_is_written(tmp_path: Path) -> None:

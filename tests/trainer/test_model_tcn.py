@@ -8,7 +8,7 @@ from contexts import forecast_context, neural, randomize
 from torch.nn.functional import conv1d, pad
 
 from trainer.models import build_model
-from trainer.models.tcn import Level, delayed
+from trainer.models.tcn import CausalLayer, delayed
 
 
 def build(context, **settings):
@@ -47,7 +47,7 @@ def test_the_default_sees_all_ten_steps():
 @pytest.mark.parametrize(("kernel", "levels"), [(1, 2), (2, 3), (3, 3), (4, 2)])
 def test_the_last_state_is_that_of_dilated_causal_convolutions(kernel, levels, steps):
     torch.manual_seed(0)
-    network = torch.nn.Sequential(*[Level(4, kernel, 0.0) for _ in range(levels)]).eval()
+    network = torch.nn.Sequential(*[CausalLayer(4, kernel, 0.0) for _ in range(levels)]).eval()
     x = torch.randn(2, 3, steps, 4)
     expected = x
     with torch.no_grad():

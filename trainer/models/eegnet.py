@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.columns import Columns, Reference, steps_of
+from trainer.models.dropout import Dropout
 from trainer.registry import MODELS
 
 
@@ -51,14 +52,14 @@ class EEGNetFront(nn.Module):
             batch_norm(self.width),
             nn.ELU(),
             nn.AvgPool2d((1, first)),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.ZeroPad2d((short // 2, (short - 1) // 2, 0, 0)),
             nn.Conv2d(self.width, self.width, (1, short), groups=self.width, bias=False),
             nn.Conv2d(self.width, self.width, 1, bias=False),
             batch_norm(self.width),
             nn.ELU(),
             nn.AvgPool2d((1, second)),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, columns: Tensor) -> Tensor:

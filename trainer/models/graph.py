@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
+from trainer.models.dropout import Dropout
 from trainer.models.forecaster import (
     Adaptation,
     Base,
@@ -118,7 +119,7 @@ class Hop(nn.Module):
             self.multiply = nn.Linear(width, width)
         self.query_key = nn.Linear(width, 2 * width) if adaptive else None
         self.keep = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, channel, width) -> (batch, channel, width)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.columns import Columns, Reference, log_of_rows, steps_of
+from trainer.models.dropout import Dropout
 from trainer.models.eegnet import batch_norm
 from trainer.registry import MODELS
 
@@ -56,7 +57,7 @@ class ShallowConv(nn.Module):
         self.spatial = nn.Conv2d(filters, filters, (self.columns.count, 1), bias=False)
         self.norm = batch_norm(filters)
         self.pool = nn.AvgPool2d((1, width), (1, step))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.readout = nn.Linear(filters * ((rest - width) // step + 1), context.classes)
 
     def forward(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext
 from trainer.models.attention import blocks
+from trainer.models.dropout import Dropout
 from trainer.models.forecaster import (
     Adaptation,
     Base,
@@ -72,7 +73,7 @@ class TCN(Forecaster):
             session_dropout=session_dropout,
         )
         self.embed = nn.Linear(self.features, width)
-        self.temporal = nn.Sequential(*[Level(width, kernel, dropout) for _ in range(levels)])
+        self.temporal = nn.Sequential(*[CausalLayer(width, kernel, dropout) for _ in range(levels)])
         self.mixing = blocks(channel_blocks, width, heads, dropout, feed_forward)
         self.head = direct_head(width, self.horizon)
 
@@ -87,7 +88,7 @@ class TCN(Forecaster):
         return correction
 
 
-class Level(nn.Module):
+class CausalLayer(nn.Module):
     """x plus a causal convolution of norm(x), at every second state, the last one among them.
 
     (..., step, width) -> (..., (step + 1) // 2, width). What follows sees states twice as far
@@ -102,9 +103,9 @@ class Level(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(kernel * width, width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from sklearn.kernel_ridge import KernelRidge
 from trainer.data import DataError
 from trainer.models import build_model
 from trainer.models.band_filters import BandFilters
-from trainer.models.classifier import Classifier, together
+from trainer.models.classifier import Classifier, both_parts
 from trainer.models.columns import Columns
 
 
@@ -101,7 +101,7 @@ def test_the_kernel_classifier_is_kernel_ridge():
 def test_windows_of_both_parts_together():
     context = classify_context(3, 1)
     first, second = answered_windows(context, 12), answered_windows(context, 7, seed=3)
-    both = together(first, second)
+    both = both_parts(first, second)
     np.testing.assert_array_equal(both.targets, np.r_[first.targets, second.targets])
     for name, values in both.recorded(slice(None)).items():
         parts = [one.recorded(slice(None))[name] for one in (first, second)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,15 @@ def test_tangent_vectors_of_real_trials_are_pyriemanns(shared_data):
     rows, columns = np.triu_indices(16)
     wanted = first[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
     assert np.abs(found[0] - wanted).max() <= 1e-3 * np.abs(wanted).max()
+
+
+def test_a_lag_in_seconds_needs_a_rate():
+    context = classify_context(3, 1, steps=60, dim=0)
+    with pytest.raises(ValueError, match=r"model\.lag: the data set states no rate; give null"):
+        build_model({"name": "riemannian", "delays": 1, "lag": 0.1}, context)
+    assert build_model({"name": "riemannian", "delays": 1}, context).lag == 1
+    context = replace(context, rate=50.0)
+    assert build_model({"name": "riemannian", "delays": 1, "lag": 0.1}, context).lag == 5
 
 
 def test_correlations_tell_classes_apart():

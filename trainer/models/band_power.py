@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.band_filters import Band, BandFilters
-from trainer.models.classifier import Classifier, FitOn, Kind, designs, together
+from trainer.models.classifier import Classifier, FitOn, Kind, both_parts, designs
 from trainer.models.columns import Columns, Reference, log_of_rows, means_of
 from trainer.registry import MODELS
 
@@ -92,7 +92,7 @@ class BandPower(nn.Module):
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:
         """Fit the classifier; deterministic. Raises DataError, see `Classifier.fit`."""
         self.columns.fit(train)
-        windows = together(train, validation) if self.saw_validation else train
+        windows = both_parts(train, validation) if self.saw_validation else train
         self.classifier.fit(windows, designs(windows, self._describe))
 
     def _describe(

@@ -117,7 +117,7 @@ class Classifier(nn.Module):
         self.sharpness.fill_(sharpness)
 
 
-def together(train: Windows, validation: Windows) -> Windows:
+def both_parts(train: Windows, validation: Windows) -> Windows:
     """The windows of both parts as one part."""
     sessions = len(next(iter(train.series.values())))
     both: dict[str, np.ndarray | None] = {
@@ -199,12 +199,12 @@ def _logistic(strength: float) -> Callable[[Tensor, Tensor, int], Fitted]:
 def _kernel(penalty: float, width: float) -> Callable[[Tensor, Tensor, int], Fitted]:
     def fit(z: Tensor, choice: Tensor, classes: int) -> Fitted:
         sharpness = 1.0 / (2.0 * width**2 * z.shape[1])
-        kernel = torch.exp(-sharpness * torch.cdist(z, z).square())
+        near = torch.exp(-sharpness * torch.cdist(z, z).square())
         counts = torch.bincount(choice, minlength=classes).double()
         targets = torch.nn.functional.one_hot(choice, classes).double() - 1.0 / classes
         # Rare classes count as much as frequent ones: their windows are penalised less.
         diagonal = penalty * counts[choice] * classes / len(choice)
-        system = with_ones(kernel + torch.diag(diagonal))
+        system = with_ones(near + torch.diag(diagonal))
         edge = torch.cat([torch.ones(len(z)), torch.zeros(1)]).double()
         system = torch.cat([system, edge[None]])
         sides = torch.cat([targets, torch.zeros(1, classes, dtype=torch.float64)])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.band_filters import Band, BandFilters
-from trainer.models.classifier import Classifier, FitOn, Kind, designs, together
+from trainer.models.classifier import Classifier, FitOn, Kind, both_parts, designs
 from trainer.models.columns import Columns, Reference, means_of
 from trainer.models.matrix_logarithm import matrix_logarithm, trace
 from trainer.registry import MODELS
@@ -31,7 +31,9 @@ class Riemannian(nn.Module):
     """Covariances of channels and their delayed copies, in the tangent space at their mean.
 
     The Riemannian mean over the train windows is pyriemann's; the logarithm of the whitened
-    covariance is taken inside the graph, see `matrix_logarithm`.
+    covariance is taken inside the graph, see `matrix_logarithm`. Mean and whitening are fitted
+    once, on all windows that `fit_on` names; the inner folds of the classifier share them, so that
+    its choices have seen the covariances of held windows, but not their classes.
 
     bands: pairs [low, high] in Hz, each with a covariance of its own; null takes the signals as
         they are, without the window's mean.
@@ -69,7 +71,11 @@ class Riemannian(nn.Module):
         count, steps = 1, context.steps
         if self.filters is not None:
             count, steps = self.filters.bands, self.filters.steps
-        self.lag = 1 if lag is None or context.rate is None else max(1, round(lag * context.rate))
+        self.lag = 1
+        if lag is not None:
+            if context.rate is None:
+                raise ValueError("model.lag: the data set states no rate; give null, one step")
+            self.lag = max(1, round(lag * context.rate))
         self.delays, self.shrinkage, self.bins = delays, shrinkage, bins
         self.saw_validation = fit_on == "both"
         if delays * self.lag > steps // 2:
@@ -115,7 +121,7 @@ class Riemannian(nn.Module):
         from pyriemann.geometry.mean import mean_riemann
 
         self.columns.fit(train)
-        windows = together(train, validation) if self.saw_validation else train
+        windows = both_parts(train, validation) if self.saw_validation else train
         found = designs(windows, lambda *inputs: self._covariances(*inputs).flatten(1))
         covariances = found.reshape(len(found), -1, self.size, self.size).numpy()
         with threadpool_limits(1):
@@ -139,8 +145,8 @@ class Riemannian(nn.Module):
         covariance = torch.matmul(rows, rows.transpose(-2, -1)) / steps
         # 3. shrunk towards a multiple of the identity
         identity = torch.eye(self.size, dtype=rows.dtype, device=rows.device)
-        level = self.shrinkage * trace(covariance) / self.size + FLOOR
-        return (1.0 - self.shrinkage) * covariance + level * identity
+        diagonal = self.shrinkage * trace(covariance) / self.size + FLOOR
+        return (1.0 - self.shrinkage) * covariance + diagonal * identity
 
     def _describe(self, *inputs: Tensor) -> Tensor:
         """(batch, column): upper triangles of the tangent vectors, then the bins."""

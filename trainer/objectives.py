@@ -1,9 +1,9 @@
 """What a prediction is scored by: plain functions `(prediction, target) -> scalar tensor`.
 
 Training, fitting, inference and discovery use the same functions, so each is a pure expression of
-its two arguments that torch.func.grad, vmap and torch.compile take, with finite gradients
+its arguments that torch.func.grad, vmap and torch.compile take, with finite gradients
 everywhere. They know no units: the caller divides both arguments by a scale first (see
-`training.target_scale`).
+`scoring.target_scale`).
 """
 
 from __future__ import annotations

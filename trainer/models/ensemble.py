@@ -17,7 +17,7 @@ from trainer.registry import MODELS
 class Member(BaseModel):
     """What a member was when the ensemble was trained.
 
-    name: of its run, with ":last" and the like where other weights than the best are meant;
+    name: of its run, with ":last" and the like where other weights than the kept ones are meant;
     checkpoint: sha256 of the file that held its weights; seed, model, training: of its config.
     """
 
@@ -34,7 +34,8 @@ class Member(BaseModel):
 class Ensemble(nn.Module):
     """Weighted mean of runs that were trained on the same data: seeds, epochs, architectures.
 
-    members: run folders; ":last" after one takes the weights of its last epoch, not of its best.
+    members: run folders, with the weights that training.keep of each kept; ":last" after one takes
+        those of its last epoch.
     weights: 0 or more, sum 1. "out_of_fold" fits them to train windows that the members' configs,
         trained again without them, predict; "validation" to the validation part by which the
         members stopped already; "equal" gives all the same.

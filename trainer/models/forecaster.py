@@ -168,7 +168,7 @@ class Forecaster(nn.Module):
         z: Tensor = self.standardize(observed).permute(0, 2, 3, 1)
         return z
 
-    def _level(self, z: Tensor) -> Tensor:
+    def _mean_of_steps(self, z: Tensor) -> Tensor:
         """Mean over observed steps (batch, channel, feature, 1)."""
         # From the last value, so that a constant window is exactly 0.
         last = z[..., -1:]
@@ -182,7 +182,7 @@ class Forecaster(nn.Module):
         """
         if self.threshold is None:
             return observed, None
-        level = self._level(self._normalized(observed))
+        level = self._mean_of_steps(self._normalized(observed))
         excess = level - level.clamp(-self.threshold, self.threshold)
         drift = (excess * self.standardize.scale[..., None]).permute(0, 3, 1, 2)
         return observed - drift, drift[..., 0]
@@ -191,10 +191,10 @@ class Forecaster(nn.Module):
         if not isinstance(self.base, nn.Identity):
             forecast: Tensor = self.base(seen)[:, self.observed :]
             return forecast
-        level = torch.zeros_like(seen[:, :1, :, 0])
+        own = torch.zeros_like(seen[:, :1, :, 0])
         if center is not None:
-            level = center[:, :, 0].transpose(1, 2)
-        return self.target.invert(level)
+            own = center[:, :, 0].transpose(1, 2)
+        return self.target.invert(own)
 
     def _window_statistics(self, z: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Center and spread of each channel and feature: (batch, channel, feature, 1) or None."""
@@ -205,7 +205,7 @@ class Forecaster(nn.Module):
             low, middle, high = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
             # 1.349 makes the range of a normal distribution its standard deviation.
             return middle, (high - low) / 1.349 + 1e-2
-        center = self._level(z)
+        center = self._mean_of_steps(z)
         if self.normalization == "mean":
             return center, None
         variance = torch.matmul((z - center).square(), self.averages)

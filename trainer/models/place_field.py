@@ -129,7 +129,11 @@ class PlaceField(nn.Module):
         self.refit(train)
 
     def refit(self, train: Windows) -> None:
-        """Fit on `train` alone, with the settings that were chosen before, if any were."""
+        """Fit on `train` alone, with the settings that were chosen before, if any were.
+
+        So fits out of fold have maps without a fold, but smoothing, drift and `directed` that were
+        chosen with it.
+        """
         assert train.targets is not None
         measured = np.isfinite(train.targets).all(axis=1)
         if not measured.any():

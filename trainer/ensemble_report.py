@@ -34,9 +34,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> Table:
-    """One line per member, then the blend: weight (mean over steps, range), held-out errors."""
+    """One line per member, then the blend: weight (mean over steps, range) and errors."""
     errors = [name for name in ERRORS if name in report["blend"]]
-    heads = [f"{name.replace('_', ' ')} {report['metric']}" for name in errors]
+    heads = [_head(name, report) for name in errors]
     drawn = Table(
         "member", "model", "seed", "weight", *heads, title=f"{report['name']}: weights of members"
     )
@@ -51,6 +51,12 @@ def table(report: Mapping[str, Any]) -> Table:
     drawn.add_section()
     drawn.add_row("ensemble", "", "", "", *(f"{report['blend'][name]:.5g}" for name in errors))
     return drawn
+
+
+def _head(name: str, report: Mapping[str, Any]) -> str:
+    """What an error is called; of the validation part, whether the weights were fitted to it."""
+    fitted = name == "validation" == report["fitted_on"]
+    return f"{name.replace('_', ' ')}{' (fitted on)' if fitted else ''} {report['metric']}"
 
 
 def draw(report: Mapping[str, Any], destination: Path) -> Path:

@@ -18,7 +18,7 @@ from interrupted_run import contents
 from rich.console import Console
 
 import artifact
-from trainer import ensembles, folder, runs, scoring
+from trainer import ensemble_report, ensembles, folder, runs, scoring
 from trainer.checkpoint import CheckpointError
 from trainer.config import RunConfig
 from trainer.data import load_dataset
@@ -227,6 +227,8 @@ def test_behaviour_is_blended_where_it_was_measured(tmp_path: Path) -> None:
     run = ensembles.train(validation, tmp_path / "again", console=QUIET, dataset=dataset)
     best = min(row["validation"] for row in weights_of(run)["members"])
     assert weights_of(run)["blend"]["validation"] <= best + 1e-9
+    heads = [str(column.header) for column in ensemble_report.table(weights_of(run)).columns]
+    assert heads[-1] == "validation (fitted on) mse"
     assert not (run.folder / folder.FOLDS).exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,12 @@ def _write(
     results = read_results(chosen, output / running.SCORES)
     console.print("comparing …")
     found = evaluate(benchmark, results)
-    command = f"axonnx benchmark {path.as_posix()}"
-    looks = scores.looks(output / running.SCORES)
-    report = benchmark_report.published(found, command, looks)
+    names = {label: benchmark.data_name(label) for label in results.data}
+    looks = scores.count_looks(output / running.SCORES, names, benchmark.earlier_looks)
+    if published is not None:
+        looks = scores.at_least(looks, _published_looks(published / f"{benchmark.name}.json"))
+    report = benchmark_report.published(found, f"axonnx benchmark {path.as_posix()}", looks)
+    report["distinct_sources"] = _distinct_sources(results, console)
     console.print("drawing …")
     pictures = benchmark_pictures.draw(found, results, output / "pictures")
     report["pictures"] = [picture.name for picture in pictures]
@@ -129,3 +133,24 @@ def _write(
         console.print(f"  {published / benchmark.name}.json", soft_wrap=True)
     for name in ("report.json", "report.md", "pictures"):
         console.print(f"  {output / name}", soft_wrap=True)
+
+
+def _published_looks(path: Path) -> dict[str, Any]:
+    """What a results file that is there says of looks at test parts."""
+    if not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text()).get("looks_at_test_parts", {}))
+
+
+def _distinct_sources(results: Results, console: Console) -> int:
+    """How many states of the sources the runs were exported with; says so where they are mixed."""
+    kept = [run.facts["sources"] for runs in results.runs.values() for run in runs]
+    states = len({json.dumps(sources, sort_keys=True) for sources in kept})
+    if states > 1:
+        console.print(
+            f"the tables mix runs of {states} states of the sources, which changed in between; "
+            "give an empty --output for one state",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return states

@@ -126,6 +126,8 @@ class Benchmark(BaseModel):
         compared with, on the targets that both have.
     models: label -> model. training: what every model's training starts from, the same budget.
     goals: what shall be reached. ablations: a recipe item by item.
+    earlier_looks: name of the data -> how many test scores on it were seen before this harness
+        counted them; they are published with those that it counts.
     """
 
     model_config = _STRICT
@@ -143,6 +145,7 @@ class Benchmark(BaseModel):
     training: Section = {}
     goals: tuple[Goal, ...] = ()
     ablations: Ablation | None = None
+    earlier_looks: dict[str, Annotated[int, Field(ge=0)]] = {}
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Benchmark:
@@ -164,7 +167,14 @@ class Benchmark(BaseModel):
         used += [("ablations", x) for ablation in ablated for x in ablation.data or ()]
         for key, label in used:
             _known(key, label, data, "data")
+        names = list(dict.fromkeys(map(self.data_name, data)))
+        for name in self.earlier_looks:
+            _known("earlier_looks", name, names, "names of the data")
         return self
+
+    def data_name(self, label: str) -> str:
+        """The registered name of the data that `label` stands for; labels may share it."""
+        return str(self.data[label].get("name"))
 
     def entries(self) -> dict[str, Entry]:
         """Every model, those of the ablation included: they are called "reference/item"."""
@@ -205,6 +215,11 @@ class Job:
     seed: int
     values: Mapping[str, Any]
     members: tuple[Job, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What its artifact is scored on: the test part does not judge an ablation's items."""
+        return ("validation",) if "/" in self.model else ("validation", "test")
 
     @property
     def place(self) -> Path:

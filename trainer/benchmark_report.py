@@ -27,9 +27,12 @@ _DIGITS = {"mse": ".4f", "mse_raw": ".5g", "r2": ".3f", "median_error": ".4g"}
 
 
 def published(
-    found: Mapping[str, Any], command: str, looks: Sequence[Mapping[str, str]]
+    found: Mapping[str, Any], command: str, looks: Mapping[str, Mapping[str, int]]
 ) -> dict[str, Any]:
-    """The results file: machine, versions and rows on top, the whole summary below them."""
+    """The results file: machine, versions and rows on top, the whole summary below them.
+
+    looks: at test parts, by the name of the data.
+    """
     return {
         "benchmark": found["name"],
         "harness": "axonnx benchmark",
@@ -38,7 +41,7 @@ def published(
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scipy", "onnx", "onnxruntime")
         },
-        "looks_at_test_parts": _looks(found, looks),
+        "looks_at_test_parts": {name: dict(counted) for name, counted in looks.items()},
         "rows": [*_score_rows(found, command), *_goal_rows(found, command)],
         "summary": dict(found),
     }
@@ -271,12 +274,3 @@ def _goal_rows(found: Mapping[str, Any], command: str) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _looks(found: Mapping[str, Any], looks: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """How often runs were scored on each test part, and how many different configs that was."""
-    counted = {}
-    for label in found["data"]:
-        own = [look for look in looks if look["place"].split("/")[0] == label]
-        counted[label] = {"runs": len(own), "configs": len({look["config"] for look in own})}
-    return counted

@@ -2,14 +2,15 @@
 
 SCORES/DATA/data.npz and data.json hold what is common to the runs on a data set, SCORES/DATA/MODEL/
 seed-S.npz a run's answers, .json its facts. SCORES/looks.jsonl gets a line each time that a test
-part is scored; nothing is ever taken out of it.
+part is scored; nothing is ever taken out of it. Labels differ from benchmark to benchmark; looks
+are counted by the registered name of the data.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,14 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
 
 
 def keep_run(
-    dataset: Dataset, place: Path, run: Path, scores: Path, facts: Mapping[str, Any]
+    dataset: Dataset,
+    place: Path,
+    run: Path,
+    scores: Path,
+    facts: Mapping[str, Any],
+    parts: Sequence[str] = ("validation", "test"),
 ) -> None:
-    """Score the artifact of a finished run on its held-out parts and write what it answers.
+    """Score the artifact of a finished run on those parts that it was not fitted on; write answers.
 
     `facts` are added to those that are written. Answers in normalized units are brought to raw
     ones. Raises EvaluationError where the artifact does not suit the data.
@@ -97,12 +103,16 @@ def keep_run(
     arrays: dict[str, np.ndarray] = {}
     scale = scoring.target_scale(dataset.train)
     for part in held_out(model.manifest.metrics):
-        arrays |= _answers(predict, dataset.parts[part], part, scale)
-    look = {"place": str(place), "config": facts["config_sha256"], "artifact": model.id}
-    looks = scores / LOOKS
-    looks.parent.mkdir(parents=True, exist_ok=True)
-    with looks.open("a") as file:
-        file.write(json.dumps(look, sort_keys=True) + "\n")
+        if part in parts:
+            arrays |= _answers(predict, dataset.parts[part], part, scale)
+    look = {
+        "data": facts["config"]["data"]["name"],
+        "place": str(place),
+        "config": facts["settings_sha256"],
+        "artifact": model.id,
+    }
+    if "test" in parts:
+        _count(look, scores / LOOKS)
     kept = {
         **facts,
         "fingerprint": dataset.fingerprint,
@@ -112,9 +122,14 @@ def keep_run(
         "parameters": _parameters(path / "model.onnx"),
         "artifact_bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         "latency_ms": _latency(model, dataset.test),
-        "held_out": {name: float(value) for name, value in model.manifest.metrics.items()},
     }
     _write(scores / place, arrays, kept)
+
+
+def _count(look: Mapping[str, str], looks: Path) -> None:
+    looks.parent.mkdir(parents=True, exist_ok=True)
+    with looks.open("a") as file:
+        file.write(json.dumps(look, sort_keys=True) + "\n")
 
 
 def held_out(metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -142,6 +157,42 @@ def looks(scores: Path) -> list[dict[str, str]]:
     """Every time that a run was scored on its test part, from the first."""
     path = scores / LOOKS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def count_looks(
+    scores: Path, names: Mapping[str, str], earlier: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """By the name of the data: times that runs were scored, how many configs that was, and all.
+
+    names: label -> name of the data that count. earlier: looks by name from before the harness,
+    told apart and part of the `total`.
+    """
+    counted = {}
+    # Lines of old have a label in their place and no name.
+    found = [{"data": names.get(each["place"].split("/")[0]), **each} for each in looks(scores)]
+    for name in dict.fromkeys(names.values()):
+        own = [look["config"] for look in found if look["data"] == name]
+        counted[name] = {
+            "runs": len(own),
+            "configs": len(set(own)),
+            "earlier": earlier.get(name, 0),
+        }
+        counted[name]["total"] = counted[name]["runs"] + counted[name]["earlier"]
+    return counted
+
+
+def at_least(
+    counted: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Counted looks, none fewer than were published `before`, also of data that are gone."""
+    both: dict[str, dict[str, int]] = {}
+    for name in [*counted, *(name for name in before if name not in counted)]:
+        sides = counted.get(name, {}), before.get(name, {})
+        both[name] = {
+            key: max(side.get(key, 0) for side in sides) for key in ("runs", "configs", "earlier")
+        }
+        both[name]["total"] = both[name]["runs"] + both[name]["earlier"]
+    return both
 
 
 def _answers(

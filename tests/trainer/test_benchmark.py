@@ -18,7 +18,7 @@ name: small
 seeds: [0, 1]
 reference: linear
 data:
-  one: {name: synthetic, channels: 4, samples: 500}
+  one: {name: synthetic, channels: 4, samples: 1000, stride: {test: 2}}
 training: {epochs: 1, device: cpu, threads: 1}
 models:
   linear: {model: {name: linear}, seeds: [0]}
@@ -83,7 +83,11 @@ def test_a_benchmark_is_run_once_compared_drawn_and_published(
     assert all(keys | {"command"} <= set(row) for row in found["rows"])
     (item,) = found["summary"]["ablation"]
     assert item["item"] == "wider"
-    assert found["looks_at_test_parts"] == {"one": {"runs": 6, "configs": 6}}
+    assert item["validation"]["value"] is not None
+    assert found["looks_at_test_parts"] == {
+        "synthetic": {"runs": 4, "configs": 3, "earlier": 0, "total": 4}
+    }
+    assert found["distinct_sources"] >= 1
     published = Path("benchmarks/results/small.json")
     assert json.loads(published.read_text()) == found
     for name in found["pictures"]:
@@ -120,7 +124,9 @@ def test_a_changed_config_trains_anew_and_counts_as_another_look(
     after = report()
     rows = [one["summary"]["data"]["one"]["rows"][0] for one in (before, after)]
     assert rows[0]["parameters"] < rows[1]["parameters"]
-    assert after["looks_at_test_parts"] == {"one": {"runs": 2, "configs": 2}}
+    assert after["looks_at_test_parts"] == {
+        "synthetic": {"runs": 2, "configs": 2, "earlier": 0, "total": 2}
+    }
     # Stopped before its artifact was whole: it goes on from the checkpoint.
     place = Path("runs/benchmarks/small/runs/one/gru/seed-0")
     saved = (place / CHECKPOINT).read_bytes()
@@ -132,7 +138,9 @@ def test_a_changed_config_trains_anew_and_counts_as_another_look(
     assert (place / CHECKPOINT).read_bytes() == saved
     again = report()
     assert again["summary"]["data"]["one"]["rows"][0]["scores"] == rows[1]["scores"]
-    assert again["looks_at_test_parts"] == {"one": {"runs": 3, "configs": 2}}
+    assert again["looks_at_test_parts"] == {
+        "synthetic": {"runs": 3, "configs": 2, "earlier": 0, "total": 3}
+    }
 
 
 @pytest.mark.slow
@@ -146,7 +154,7 @@ def test_classes_are_compared_trial_by_trial(
     config: Path, data: str, model: str, metric: str
 ) -> None:
     text = FORECAST.split("models:")[0].replace(
-        "{name: synthetic, channels: 4, samples: 500}", data
+        "{name: synthetic, channels: 4, samples: 1000, stride: {test: 2}}", data
     )
     config.write_text(
         text + f"models:\n  linear: {{model: {model}, seeds: [0]}}\n"

@@ -266,23 +266,34 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _draw(rows: list[dict[str, Any]], destination: Path) -> None:
-    figure = Figure(figsize=(9.0, 1.2 + 0.55 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(9.0, 1.6 + 0.55 * len(rows)), layout="constrained")
     panel = figure.subplots()
     names = [row["case"] for row in rows]
     colors = ["#D55E00" if "bfloat16" in name else "#0072B2" for name in names]
-    bars = panel.barh(
-        names,
-        [row["value"] for row in rows],
-        xerr=[row["spread"] for row in rows],
-        color=colors,
-        height=0.6,
-    )
-    panel.bar_label(bars, fmt="%.0f", padding=4)
-    for place, row in enumerate(rows):
+    values, spreads = ([row[key] for row in rows] for key in ("value", "spread"))
+    panel.barh(names, values, xerr=spreads, color=colors, height=0.6)
+    goals = [None if row["goal"] == "none" else float(row["goal"].split()[-1]) for row in rows]
+    for place, (row, goal) in enumerate(zip(rows, goals, strict=True)):
+        said = {True: ", goal met", False: ", goal missed", None: ""}[row["met"]]
+        end = row["value"] + row["spread"]
+        if goal is not None:
+            panel.plot([goal] * 2, [place - 0.4, place + 0.4], "--", color="#009E73", linewidth=2.5)
+            end = max(end, goal)
+        panel.annotate(
+            f"{row['value']:.0f}{said}",
+            (end, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
         panel.plot([row["peer_value"]] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
+    panel.plot([], [], color="black", linewidth=2, label=PEER)
+    panel.plot([], [], "--", color="#009E73", linewidth=2.5, label="goal")
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
     panel.invert_yaxis()
-    panel.set_xlim(0, 1.15 * max(row["value"] + row["spread"] for row in rows))
-    panel.set_xlabel("windows per second, ideal for two cores (black lines: nn.TransformerEncoder)")
+    ends = [row["value"] + row["spread"] for row in rows] + [goal or 0.0 for goal in goals]
+    panel.set_xlim(0, 1.3 * max(ends))
+    panel.set_xlabel("windows per second, ideal for two cores")
     panel.set_title("PatchFormer, width 128, 4 layers, batches of 32 x 16 channels", loc="left")
     destination.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(destination, dpi=130, metadata={"Software": None})

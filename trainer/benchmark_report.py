@@ -100,7 +100,7 @@ def data_table(found: Mapping[str, Any], label: str) -> tuple[list[str], list[li
         f"against {against or found['reference']}",
         f"skill over {data['best_linear']}" if data["best_linear"] else "skill",
         *(METRIC_NAMES[name] for name in others),
-        "validation",
+        "validation (chosen on it)",
         "rank",
         "parameters",
         "artifact (kB)",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact.bundle import write_file
-from trainer import yaml_source
+from trainer import benchmark_rows, yaml_source
 from trainer.benchmark_report import METRIC_NAMES, grid, markdown, spread
 from trainer.models import MODELS
 from trainer.registry import UnknownNameError
@@ -36,14 +36,22 @@ HOW = (
 
 
 def write(results: Path, docs: Path) -> list[Path]:
-    """Write both pages from every results file of this harness; returns their paths."""
+    """Write both pages, and the table of a README beside the docs; returns what was written."""
     found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    found = [report for report in found if report.get("harness") == HARNESS]
-    pages = {"results.md": results_page(found, results, docs), "models.md": models_page(found)}
-    return [write_file(docs / name, text.encode()) for name, text in pages.items()]
+    reports = [report for report in found if report.get("harness") == HARNESS]
+    scripts = [report for report in found if report.get("benchmark") in benchmark_rows.SCRIPTS]
+    page = results_page(reports, results, docs, scripts)
+    pages = {"results.md": page, "models.md": models_page(reports)}
+    written = [write_file(docs / name, text.encode()) for name, text in pages.items()]
+    return [*written, *benchmark_rows.fill(docs.parent / "README.md", reports)]
 
 
-def results_page(reports: Sequence[Mapping[str, Any]], results: Path, docs: Path) -> str:
+def results_page(
+    reports: Sequence[Mapping[str, Any]],
+    results: Path,
+    docs: Path,
+    scripts: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Every benchmark with its command, tables and pictures."""
     parts = ["# Results", *HOW]
     if reports:
@@ -51,6 +59,8 @@ def results_page(reports: Sequence[Mapping[str, Any]], results: Path, docs: Path
         parts.append(f"Test parts were scored by all benchmarks together: {looks}.")
     for report in reports:
         parts += _benchmark(report, _from(docs, results))
+    for report in scripts:
+        parts += benchmark_rows.section(report, _from(docs, results))
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,15 +87,13 @@ def _benchmark(report: Mapping[str, Any], pictures: str) -> list[str]:
     summary = report["summary"]
     versions = ", ".join(f"{name} {one}" for name, one in sorted(report["versions"].items()))
     looks = _looks(report["looks_at_test_parts"])
-    ranking = [name for name in report["pictures"] if name == "ranking.png"]
-    others = [name for name in report["pictures"] if name != "ranking.png"]
+    shown = _shown(f"{pictures}/{report['benchmark']}", report)
     return [
         f"## {summary['title']}",
         *([summary["text"].strip()] if summary["text"].strip() else []),
         f"```\n{report['command']}\n```",
-        *_shown(pictures, report["benchmark"], ranking),
-        *markdown(summary),
-        *_shown(pictures, report["benchmark"], others),
+        shown["ranking.png"],
+        *markdown(summary, shown),
         f"Test parts were scored by this benchmark: {looks}. Made with {versions} on "
         f"{report['machine']['processor']} ({report['machine']['system']}).",
     ]
@@ -110,9 +118,12 @@ def _all_looks(parts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, di
     return found
 
 
-def _shown(pictures: str, benchmark: str, names: Sequence[str]) -> list[str]:
-    said = {name: name.removesuffix(".png").replace("-", " ") for name in names}
-    return [f"![{benchmark}: {said[name]}]({pictures}/{benchmark}/{name})" for name in names]
+def _shown(folder: str, report: Mapping[str, Any]) -> dict[str, str]:
+    """Every picture as Markdown, by its name."""
+    return {
+        name: f"![{report['benchmark']}: {Path(name).stem.replace('-', ' ')}]({folder}/{name})"
+        for name in report["pictures"]
+    }
 
 
 def _card(summary: Mapping[str, Any], label: str) -> list[str]:

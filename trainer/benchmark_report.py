@@ -64,14 +64,21 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
     return drawn
 
 
-def markdown(found: Mapping[str, Any]) -> list[str]:
-    """The same tables as Markdown, each below a heading: paragraphs."""
+def markdown(found: Mapping[str, Any], pictures: Mapping[str, str] | None = None) -> list[str]:
+    """The same tables as Markdown, each below a heading: paragraphs.
+
+    pictures: by their names, as Markdown, each to be shown below its table.
+    """
+    shown = pictures or {}
     parts = []
     for label in found["data"]:
+        own = [f"{label}-{kind}.png" for kind in ("errors", "calibration", "examples")]
         parts += [f"### {label}", about(found, label), grid(*data_table(found, label))]
+        parts += [shown.get(name, "") for name in own]
     for title, (head, lines) in _more(found).items():
         if lines:
             parts += [f"### {title}", _MEANING[title], grid(head, lines)]
+            parts.append(shown.get(f"{title.lower()}.png", ""))
     return [part for part in parts if part]
 
 
@@ -96,10 +103,10 @@ def data_table(found: Mapping[str, Any], label: str) -> tuple[list[str], list[li
     against = f"{found['reference']} on {data['compared_with']}" * bool(data["compared_with"])
     head = [
         "model",
-        f"{METRIC_NAMES[metric]} ({data['unit_of_metric']})",
+        titled(metric, data),
         f"against {against or found['reference']}",
         f"skill over {data['best_linear']}" if data["best_linear"] else "skill",
-        *(METRIC_NAMES[name] for name in others),
+        *(titled(name, data) for name in others),
         "validation (chosen on it)",
         "rank",
         "parameters",
@@ -126,6 +133,12 @@ def data_table(found: Mapping[str, Any], label: str) -> tuple[list[str], list[li
             ]
         )
     return head, lines
+
+
+def titled(metric: str, data: Mapping[str, Any]) -> str:
+    """A metric with its unit on a data set."""
+    name, of = METRIC_NAMES[metric], unit(metric, data)
+    return name if of == "1" else f"{name} {of}" if of.startswith("(") else f"{name} ({of})"
 
 
 def _more(found: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:

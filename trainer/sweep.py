@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from rich.console import Console
 
 from artifact.bundle import write_file
@@ -31,13 +32,14 @@ from trainer.pipeline import train_and_export
 from trainer.progress import plain_console
 from trainer.sweep_config import Plan, load_sweep
 from trainer.sweep_report import SweepProgress
-from trainer.sweep_trial import run_one, without_test
+from trainer.sweep_trial import run_next, run_one, without_test
 from trainer.trained import differences
 from trainer.training import TrainingError
 
 RUNS = Path("runs")
 REPORT, PICTURE, BEST_CONFIG, BEST = "sweep.json", "sweep.png", "best.yaml", "best"
 OWN = re.compile(r"sweep\.(json|png|db.*)|best|best\.yaml|trial-\d+|.*\.tmp-.*")
+LOCK = f"{sweep_study.DATABASE}.lock"
 POLL = 5  # seconds between looks at trials that run elsewhere
 
 
@@ -124,13 +126,14 @@ def sweep(
         reasons = [t.user_attrs.get(sweep_study.ERROR) for t in study.get_trials(deepcopy=False)]
         first = next((reason for reason in reasons if reason), "all were pruned")
         raise TrainingError(f"no trial of {wanted} could be scored; the first: {first}")
-    best = best_config(plan, study)
-    _write(output / BEST_CONFIG, best.to_yaml().encode())
-    if plan.settings.refit_best:
-        _refit(study, best, output / BEST, console)
-    report = sweep_report.found(plan, study, folder.HELD_OUT[dataset.task])
-    if _write(output / REPORT, canonical_json(report)) or not (output / PICTURE).exists():
-        sweep_report.draw(report, output / PICTURE)
+    with FileLock(output / LOCK):  # commands that shared the trials end at once
+        best = best_config(plan, study)
+        _write(output / BEST_CONFIG, best.to_yaml().encode())
+        if plan.settings.refit_best:
+            _refit(study, best, output / BEST, console)
+        report = sweep_report.found(plan, study, folder.HELD_OUT[dataset.task])
+        if _write(output / REPORT, canonical_json(report)) or not (output / PICTURE).exists():
+            sweep_report.draw(report, output / PICTURE)
     return report
 
 
@@ -170,12 +173,13 @@ def _run_all(
                     )
                 told = True
                 time.sleep(POLL)
-            for _ in _trials(plan, output, url, left, wanted, workers, ray, progress):
+            for _ in _trials(study, plan, output, url, left, wanted, workers, ray, progress):
                 progress.update(study)
             elsewhere, done = sweep_study.recover(study, wanted), sweep_study.done(study, wanted)
 
 
 def _trials(
+    study: optuna.Study,
     plan: Plan,
     output: Path,
     url: str,
@@ -192,7 +196,7 @@ def _trials(
         yield from sweep_ray.run(plan, output, url, count, wanted, address=ray, workers=workers)
     elif workers == 1:
         for _ in range(count):
-            run_one(plan, output, url, wanted, progress.note)
+            run_next(study, plan, output, wanted, progress.note)
             yield
     else:
         processes = multiprocessing.get_context("spawn")

@@ -39,16 +39,20 @@ class Surplus(Exception):
     """Other commands have begun all trials that are wanted."""
 
 
-def run_one(plan: Plan, output: Path, url: str, wanted: int, note: Note | None = None) -> None:
+def run_one(plan: Plan, output: Path, url: str, wanted: int) -> None:
+    """As `run_next`, of the study of `plan` in the database at `url`."""
+    run_next(sweep_study.open_study(plan, url), plan, output, wanted, lambda text: None)
+
+
+def run_next(study: optuna.Study, plan: Plan, output: Path, wanted: int, note: Note) -> None:
     """Run the study's next trial in `output`/trial-<index>; the study keeps what came of it.
 
     Nothing is run where `wanted` trials are done or running. Raises what ends the whole sweep:
     RunFolderError, CheckpointError, DeviceError.
     """
-    study = sweep_study.open_study(plan, url)
     if sweep_study.left(study, wanted) > 0:
         study.optimize(
-            functools.partial(objective, plan, output, wanted, note or _silent),
+            functools.partial(objective, plan, output, wanted, note),
             n_trials=1,
             catch=(*FAULTS, Duplicate, Surplus),
         )
@@ -159,7 +163,3 @@ def _as(twin: optuna.trial.FrozenTrial, trial: optuna.Trial) -> float:
 
 def _quiet() -> Console:
     return Console(quiet=True, force_terminal=False)
-
-
-def _silent(text: str) -> None:
-    """Where nobody looks."""

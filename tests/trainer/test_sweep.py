@@ -163,8 +163,9 @@ def test_commands_at_once_run_as_many_trials_as_one(
     sampler: str, quick: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each index is trained once, however many commands begin and have the same one in line."""
-    text = SPACE[: SPACE.index("  training")] + "refit_best: false\n"
-    plan = plan_of(text.replace("high: 5", "high: 7"), trials=6, sampler=sampler)
+    text = SPACE.replace("{low: 1.0e-4, high: 1.0e-1, log: true}", "{choices: [0.01, 0.1]}")
+    text = SPACE if sampler == "random" else text.replace("high: 5", "high: 4")
+    plan = plan_of(text, trials=6, sampler=sampler)
     places, train = [], sweep_trial.train
 
     def slow(config: RunConfig, place: Path, **options: Any) -> Any:

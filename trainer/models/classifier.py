@@ -16,6 +16,7 @@ from trainer.data.inner_folds import FOLDS, InnerFold, inner_folds
 from trainer.data.windows import Windows
 from trainer.models.discriminant import discriminant, temperature
 from trainer.models.ridge import with_ones
+from trainer.models.stages import stages
 
 Kind = Literal["discriminant", "logistic", "kernel"]
 FitOn = Literal["train", "both"]  # parts; "both" is train and validation
@@ -97,7 +98,7 @@ class Classifier(nn.Module):
         folds = _folds(windows, choice, classes)
         found = []
         with threadpool_limits(1):
-            for candidate in candidates:
+            for candidate in stages("choosing the classifier by folds", candidates):
                 logits = torch.zeros(len(z), classes, dtype=torch.float64)
                 for fold in folds:
                     fitted = candidate(z[fold.fit], choice[fold.fit], classes)

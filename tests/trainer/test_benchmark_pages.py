@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from trainer import benchmark_docs, benchmark_intervals, benchmark_rows
+from trainer.benchmark_config import Ablation, Benchmark, Entry, Goal, load_benchmark
 from trainer.benchmark_pictures import SHOWN, chosen
+
+PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
 
 
 def row(model: str, score: float, rank: float, paired: dict[str, Any] | None) -> dict[str, Any]:
@@ -220,3 +223,19 @@ def test_a_readme_takes_its_table_from_results(results: Path, tmp_path: Path) ->
     page.write_text("nothing\n")
     assert page not in benchmark_docs.write(results, tmp_path / "docs")
     assert page.read_text() == "nothing\n"
+
+
+def test_the_page_of_benchmarks_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
+    text = PAGE.read_text()
+    for owner in (Benchmark, Entry, Goal, Ablation):
+        assert [key for key in owner.model_fields if f"`{key}`" not in text] == []
+    example = tmp_path / "mine.yaml"
+    example.write_text(text.split("```yaml\n")[1].split("```")[0])
+    loaded = load_benchmark(example)
+    assert loaded.compared_with == {"eeg_long": "eeg"}
+
+
+def test_the_readme_has_a_place_for_the_table() -> None:
+    text = (PAGE.parents[1] / "README.md").read_text()
+    assert text.count(benchmark_rows.START) == text.count(benchmark_rows.END) == 1
+    assert text.index(benchmark_rows.START) < text.index(benchmark_rows.END)

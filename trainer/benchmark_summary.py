@@ -76,11 +76,9 @@ def drawing(data: Kept, part: str = "test") -> MovingBlocks | Resampling:
     arrays, task = data.arrays, data.facts["task"]
     sessions, starts = arrays[f"{part}_sessions"], arrays[f"{part}_starts"]
     trials = arrays.get(f"{part}_trials")
-    if task == "classify":
-        return metrics.resampling(sessions, starts, trials)
     spacing = {each: _spacing(arrays[f"{each}_starts"]) for each in ("validation", "test")}
-    block = paired.block_length(task, len(starts), spacing["test"] / spacing[part])
-    return paired.moving_blocks(sessions, starts, block)
+    ratio = spacing["test"] / spacing[part]
+    return paired.drawing(task, sessions, starts, trials, ratio)
 
 
 def _spacing(starts: np.ndarray) -> float:
@@ -327,7 +325,7 @@ def _on_common_targets(
             )
         )
     sessions, starts = np.array(shared).T
-    drawn = paired.moving_blocks(sessions, starts)
+    drawn = paired.drawing("forecast", sessions, starts)
     return paired.compare(scores[0], scores[1], drawn, relative=True), len(shared)
 
 

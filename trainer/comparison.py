@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from trainer import metrics, paired
+from trainer import paired
 from trainer.data.windows import Dataset
+from trainer.metrics import Resampling
+from trainer.paired import Score
+
+# What tells the best baseline and by what models are compared: metric, -1 where more is better.
+_METRICS = {"forecast": ("mse", 1.0), "classify": ("balanced_accuracy", -1.0), "decode": ("r2", -1)}
+_UNITS = {"forecast": "%", "classify": "points", "decode": "R²"}
 
 
 def add(rows: list[dict[str, Any]], evidence: list[np.ndarray], dataset: Dataset) -> None:
@@ -19,56 +24,44 @@ def add(rows: list[dict[str, Any]], evidence: list[np.ndarray], dataset: Dataset
     points, with McNemar's `p` where trials are independent, of decode the difference of R², with
     the `block` of windows that stay together. That score also tells which baseline is the best.
     """
-    best = min((row for row in rows if row["baseline"]), key=_ERRORS[dataset.task])
-    at = next(index for index, row in enumerate(rows) if row is best)
-    for row, own in zip(rows, evidence, strict=True):
-        if row is best:
+    task, windows = dataset.task, dataset.test
+    metric, sign = _METRICS[task]
+    errors = {
+        index: np.inf if row[metric] is None else sign * row[metric]
+        for index, row in enumerate(rows)
+        if row["baseline"]
+    }
+    best = min(errors, key=lambda index: errors[index])
+    drawn = paired.drawing(task, windows.sessions, windows.starts, windows.trials)
+    scores = [_score(each, dataset) for each in evidence]
+    for index, row in enumerate(rows):
+        if index == best:
             row["paired"] = None
             continue
+        found = paired.compare(scores[index], scores[best], drawn, relative=task == "forecast")
         row["paired"] = {
-            "against": best["label"],
-            **_PAIRED[dataset.task](own, evidence[at], dataset),
+            "against": rows[best]["label"],
+            "value": found.value,
+            "interval": found.interval,
+            "unit": _UNITS[task],
         }
+        if task == "decode" and isinstance(drawn, paired.MovingBlocks):
+            row["paired"]["block"] = drawn.block
+        if isinstance(drawn, Resampling):
+            hits, reference = (_hits(evidence[at], dataset) for at in (index, best))
+            p = paired.mcnemar(hits, reference) if drawn.independent else None
+            row["paired"]["p"] = p
 
 
-def _pair_forecast(own: np.ndarray, other: np.ndarray, dataset: Dataset) -> dict[str, Any]:
-    windows = dataset.test
-    found = paired.paired_interval(own, other, windows.sessions, windows.starts)
-    return {"value": found.value, "interval": found.interval, "unit": "%"}
+def _score(evidence: np.ndarray, dataset: Dataset) -> Score:
+    """Of a forecast's errors per window, of probabilities, or of decoded behaviour."""
+    targets = dataset.test.targets
+    if targets is None:
+        return paired.mean(evidence)
+    if dataset.task == "classify":
+        return paired.balanced_accuracy(100.0 * _hits(evidence, dataset), targets)
+    return paired.r2(evidence, targets.astype(np.float64))
 
 
-def _pair_classify(own: np.ndarray, other: np.ndarray, dataset: Dataset) -> dict[str, Any]:
-    windows, choice = dataset.test, dataset.test.targets
-    assert choice is not None
-    hits, reference = (each.argmax(axis=1) == choice for each in (own, other))
-    resampled = metrics.resampling(windows.sessions, windows.starts, windows.trials)
-    found = paired.compare(
-        paired.balanced_accuracy(100.0 * hits, choice),
-        paired.balanced_accuracy(100.0 * reference, choice),
-        resampled,
-        relative=False,
-    )
-    p = paired.mcnemar(hits, reference) if resampled.independent else None
-    return {"value": found.value, "interval": found.interval, "unit": "points", "p": p}
-
-
-def _pair_decode(own: np.ndarray, other: np.ndarray, dataset: Dataset) -> dict[str, Any]:
-    windows = dataset.test
-    assert windows.targets is not None
-    target = windows.targets.astype(np.float64)
-    block = paired.block_length("decode", len(windows))
-    found = paired.compare(
-        paired.r2(own, target),
-        paired.r2(other, target),
-        paired.moving_blocks(windows.sessions, windows.starts, block),
-        relative=False,
-    )
-    return {"value": found.value, "interval": found.interval, "unit": "R²", "block": block}
-
-
-_PAIRED = {"forecast": _pair_forecast, "classify": _pair_classify, "decode": _pair_decode}
-_ERRORS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "forecast": lambda row: float(row["mse"]),
-    "classify": lambda row: -float(row["balanced_accuracy"]),
-    "decode": lambda row: float("inf") if row["r2"] is None else -float(row["r2"]),
-}
+def _hits(probability: np.ndarray, dataset: Dataset) -> np.ndarray:
+    return np.asarray(probability.argmax(axis=1) == dataset.test.targets)

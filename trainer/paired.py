@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.metrics import BLOCKS, FEWEST, SEED, Resampling, central, chunks
+from trainer.metrics import BLOCKS, FEWEST, SEED, Resampling, central, chunks, resampling
 
 BLOCK = 10
 
@@ -34,14 +34,19 @@ class MovingBlocks:
     windows: int
 
     @property
+    def block(self) -> int:
+        """Windows in a block."""
+        return self.members.shape[1]
+
+    @property
     def count(self) -> int:
         """Number of whole blocks that do not overlap."""
-        return self.windows // self.members.shape[1]
+        return self.windows // self.block
 
     def draws(self) -> Iterator[np.ndarray]:
         """How often each window occurs in a draw: (draw, window) float64, some draws at a time."""
         generator = np.random.Generator(np.random.PCG64(SEED))
-        blocks = math.ceil(self.windows / self.members.shape[1])
+        blocks = math.ceil(self.windows / self.block)
         for draws in chunks():
             chosen = generator.integers(0, len(self.members), (draws, blocks))
             rows = self.members[chosen].reshape(draws, -1)
@@ -90,20 +95,21 @@ def moving_blocks(sessions: np.ndarray, starts: np.ndarray, block: int = BLOCK) 
     return MovingBlocks(members, len(starts))
 
 
-def paired_interval(
-    errors: np.ndarray,
-    reference: np.ndarray,
+def drawing(
+    task: str,
     sessions: np.ndarray,
     starts: np.ndarray,
-    block: int = BLOCK,
-) -> Difference:
-    """Change of a mean error in per cent of the reference's, by moving blocks of windows.
+    trials: np.ndarray | None = None,
+    spacing: float = 1.0,
+) -> MovingBlocks | Resampling:
+    """What a bootstrap draws: of classify trials or stretches of time, else moving blocks.
 
-    errors, reference, sessions, starts: (window,). The interval is that of the blocks drawn alone:
-    it knows nothing of other recordings or seeds.
+    sessions, starts, trials: (window,). Intervals are those of what is drawn alone: they know
+    nothing of other recordings or seeds. `spacing`: see `block_length`.
     """
-    drawn = moving_blocks(sessions, starts, block)
-    return compare(mean(errors), mean(reference), drawn, relative=True)
+    if task == "classify":
+        return resampling(sessions, starts, trials)
+    return moving_blocks(sessions, starts, block_length(task, len(starts), spacing))
 
 
 def compare(

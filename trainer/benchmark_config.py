@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from trainer import yaml_source
-from trainer.config import ConfigError, RunConfig
-from trainer.models import MODELS
-from trainer.registry import DATASETS, Registry
+from trainer.config import REGISTRIES, ConfigError, RunConfig
 from trainer.yaml_source import Keys, Source, SourceError, dotted
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -305,10 +303,7 @@ def load_benchmark(path: Path) -> Benchmark:
         try:
             job.config(Path("runs"))
         except ValidationError as error:
-            model, _, item = job.model.partition("/")
-            above: dict[str, Keys] = {"data": ("data", job.data)}
-            within: Keys = ("ablations", "items", item) if item else ("models", model)
-            raise ConfigError(_lines(error, job.values, places, str(path), above, within)) from None
+            raise ConfigError(_lines(error, job.values, places, str(path), job)) from None
     return benchmark
 
 
@@ -329,42 +324,72 @@ def _lines(
     values: Mapping[str, Any],
     places: Mapping[Keys, str],
     file: str,
-    above: Mapping[str, Keys] | None = None,
-    within: Keys = (),
+    job: Job | None = None,
 ) -> str:
-    """One line per mistake; a run's sections stand in the file where `above` and `within` say."""
+    """One line per mistake, of the file's own or, where a `job` is given, of its run."""
     texts = []
     for details in error.errors():
         missing = details["type"] in ("missing", "unknown_name")
         keys = yaml_source.keys_of(details["loc"], dict(values), missing=missing)
-        head = (above or {}).get(str(keys[0])) if keys else None
-        keys = (*within, *keys) if head is None else (*head, *keys[1:])
+        if job is not None:
+            keys = _in_file(keys, job, places)
         place = yaml_source.nearest(places, keys, file)
-        texts.append(": ".join(filter(None, [place, dotted(keys), _text(details, values)])))
+        text = _text(details, values, Benchmark if job is None else RunConfig)
+        texts.append(": ".join(filter(None, [place, dotted(keys), text])))
     return "\n".join(dict.fromkeys(texts))
 
 
-def _text(error: ErrorDetails, values: Mapping[str, Any]) -> str:
+def _in_file(keys: Keys, job: Job, places: Mapping[Keys, str]) -> Keys:
+    """Where the file says what a run's `keys` hold: the innermost of the sections that do."""
+    if keys[:1] == ("data",):
+        return ("data", job.data, *keys[1:])
+    model, _, item = job.model.partition("/")
+    own: Keys = ("ablations", "items", item) if item else ("models", model)
+    sections: list[Keys] = [own, ("models", model, "per_data", job.data), ("models", model), ()]
+    found = [(*section, *keys) for section in sections if (*section, *keys) in places]
+    return found[0] if found else (*own, *keys)
+
+
+def _text(error: ErrorDetails, values: Mapping[str, Any], owner: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        valid = _valid_keys(tuple(map(str, error["loc"])), values)
+        valid = _valid_keys(tuple(map(str, error["loc"])), values, owner)
         return "unknown key; " + (f"valid: {', '.join(valid)}" if valid else "remove it")
     message = error["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
 
-def _valid_keys(location: tuple[str, ...], values: Mapping[str, Any]) -> list[str]:
-    registries: dict[str, Registry] = {"data": DATASETS, "model": MODELS}
-    if len(location) == 1:
-        return list(Benchmark.model_fields)
-    section = registries.get(location[0])
-    name = values.get(location[0], {}).get("name")
-    if len(location) == 2 and section is not None and name is not None:
-        return ["name", *section.settings(name).model_fields]
-    if location[0] == "training":
-        return list(RunConfig.model_fields["training"].default.__class__.model_fields)
-    owners = {"models": Entry, "goals": Goal, "ablations": Ablation}
-    owner = owners.get(location[0])
-    return list(owner.model_fields) if owner and len(location) <= 3 else []
+def _valid_keys(
+    location: Sequence[str], values: Mapping[str, Any], owner: type[BaseModel]
+) -> list[str]:
+    """Keys of the section in which an unknown one stands, of a run or of the benchmark."""
+    kinds: list[Any] = [owner]
+    first: list[str] = []
+    if owner is RunConfig and location[0] in REGISTRIES:
+        settings = REGISTRIES[location[0]].settings(values[location[0]].get("name", ENSEMBLE))
+        kinds, first = [settings], ["name"] * (len(location) == 2)
+        location = location[1:]
+    for part in location[:-1]:
+        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
+    found = [key for kind in kinds if get_origin(kind) is None for key in kind.model_fields]
+    return [*first, *dict.fromkeys(found)]
+
+
+def _inside(kind: Any, part: str) -> list[Any]:
+    """The models, or mappings and lists of them, below `part` of one; a union's tag is no part."""
+    if get_origin(kind) is not None:
+        return _plain(get_args(kind)[-1 if get_origin(kind) is dict else 0])
+    field = kind.model_fields.get(part)
+    return [kind] if field is None else _plain(field.annotation)
+
+
+def _plain(hint: Any) -> list[Any]:
+    """Models, mappings and lists in a type; numbers and texts hold no keys."""
+    if get_origin(hint) in (dict, tuple, list):
+        return [hint]
+    if get_origin(hint) is None:
+        return [hint] if isinstance(hint, type) and issubclass(hint, BaseModel) else []
+    inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    return [each for one in inner for each in _plain(one)]
 
 
 def _known(key: str, label: str, valid: list[str], where: str) -> None:
@@ -383,6 +408,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Section:
     merged = dict(base)
     for key, value in over.items():
         inner = merged.get(key)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        merged[key] = _merged(inner, value) if both else value
+        if isinstance(inner, dict) and isinstance(value, dict):
+            value = _merged(inner, value)
+        merged[key] = value
     return merged

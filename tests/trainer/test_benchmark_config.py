@@ -88,6 +88,39 @@ def test_an_ensemble_comes_after_its_members_and_names_their_folders(tmp_path: P
         ("seeds: [0]}", "seed: [0]}", "models.ridge.seed: unknown key; valid: model"),
         ("data: [one]", "data: [three]", "'three' is none of the data: one, two"),
         ("per_data: {two", "per_data: {six", "'six' is none of the data: one, two"),
+        ("{epochs: 3, threads", "{epoch: 3, threads", ":7: training.epoch: unknown key; valid: ep"),
+        (
+            "{epochs: 2}",
+            "{augmentation: {noise: 0.1, nose: 1}}",
+            ":12: models.gru.training.augmentation.nose: unknown key; valid: noise, gain, shift",
+        ),
+        (
+            "{two: {model: {hidden_size: 5}",
+            "{two: {model: {hidden: 5}",
+            ":13: models.gru.per_data.two.model.hidden: unknown key; valid: name, hidden_size",
+        ),
+        (
+            "{two: {model",
+            "{two: {seed: 1, model",
+            "models.gru.per_data.two.seed: unknown key; valid: model, training",
+        ),
+        (
+            "items: {wide: {model",
+            "items: {wide: {data: [one], model",
+            "ablations.items.wide.data: unknown key; valid: model, training",
+        ),
+        ("ablations: {", "ablations: {item: 1, ", "ablations.item: unknown key; valid: reference"),
+        (
+            "samples: 500}",
+            "samples: 500, stride: {train: 1, tests: 1}}",
+            ":5: data.one.stride.tests: unknown key; valid: train, validation, test",
+        ),
+        (
+            "seeds: [0, 1]",
+            "earlier_looks: {synthetics: 1}",
+            "earlier_looks: 'synthetics' is none of the names of the data: synthetic",
+        ),
+        ("seeds: [0, 1]", "earlier_looks: {synthetic: -1}", ":3: earlier_looks.synthetic: "),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -134,7 +134,7 @@ def _cut(axes: Axes) -> str:
     values = np.concatenate([np.asarray(each, np.float64) for each in near])
     room = 0.15 * float(np.ptp(values))
     axes.set_ylim(values.min() - room, values.max() + room)
-    return f" (beyond the panel in part: {', '.join(far)})"
+    return f"; in part beyond the panel:\n{', '.join(far)}"
 
 
 def squares(data: Kept, runs: Sequence[Kept]) -> np.ndarray:
@@ -182,7 +182,7 @@ def _channels(
         axes.margins(0.12)
         unknown = int((~np.isfinite(places).all(axis=1)).sum())
         title += f", {unknown} channels without a place" * bool(unknown)
-        label(axes, f"{title}, each channel in its place", "mm", "mm")
+        label(axes, title, "mm, every channel in its place", "mm")
         return
     names = data.facts["channel_names"]
     color = [COLORS[1] if value > 0 and centred else COLORS[0] for value in values]

@@ -54,7 +54,7 @@ def short_table(reports: Sequence[Mapping[str, Any]]) -> str:
             continue
         for label, data in summary["data"].items():
             lines.append([f"{label} ({data['windows']['test']} windows)", *_line(summary, data)])
-    return grid(head, lines) if lines else "No benchmark was published yet."
+    return grid(head, lines) if lines else ""
 
 
 def _line(summary: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
@@ -77,10 +77,11 @@ def _line(summary: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
 
 
 def fill(page: Path, reports: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write the short table between a page's markers; nothing where there are no markers."""
+    """Write the short table between a page's markers; nothing without markers or results."""
+    table = short_table(reports)
     text = page.read_text() if page.is_file() else ""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
-    if not start or not end:
+    if not (table and start and end):
         return []
-    return [write_file(page, f"{before}{START}\n{short_table(reports)}\n{END}{after}".encode())]
+    return [write_file(page, f"{before}{START}\n{table}\n{END}{after}".encode())]

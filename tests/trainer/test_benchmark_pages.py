@@ -219,7 +219,9 @@ def test_a_readme_takes_its_table_from_results(results: Path, tmp_path: Path) ->
     assert "old" not in once
     benchmark_docs.write(results, tmp_path / "docs")
     assert page.read_text() == once
-    # A page without markers is left alone.
+    # A page without markers is left alone, and so is one where nothing was published.
+    assert benchmark_rows.fill(page, []) == []
+    assert page.read_text() == once
     page.write_text("nothing\n")
     assert page not in benchmark_docs.write(results, tmp_path / "docs")
     assert page.read_text() == "nothing\n"

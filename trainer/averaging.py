@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from trainer import checkpoint
+
 Weights = dict[str, torch.Tensor]
 
 
@@ -30,8 +32,8 @@ def update(average: Weights, weights: Mapping[str, torch.Tensor], decay: float, 
 def swapped(module: torch.nn.Module, weights: Weights) -> Iterator[None]:
     """Run the block with `weights` in `module`; the own ones come back after it, bit for bit."""
     own = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    module.load_state_dict(weights)
+    checkpoint.load_weights(module, weights)
     try:
         yield
     finally:
-        module.load_state_dict(own)
+        checkpoint.load_weights(module, own)

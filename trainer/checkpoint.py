@@ -179,4 +179,6 @@ def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> N
     ]
     if faults:
         raise CheckpointError("the checkpoint does not fit the model: " + "; ".join(faults))
-    module.load_state_dict(weights)
+    # Into the module's own, which tells the versions of its parts: of older ones parts are made up.
+    own.update(weights)
+    module.load_state_dict(own)

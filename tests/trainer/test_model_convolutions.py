@@ -9,6 +9,8 @@ import pytest
 import torch
 from contexts import answered_windows, classify_context, rows_of
 
+from trainer import averaging
+from trainer.checkpoint import load_weights
 from trainer.models import build_model
 
 NAMES = ("eegnet", "shallow_conv", "ctnet")
@@ -47,6 +49,18 @@ def test_a_few_steps_learn_the_train_windows(name):
 def test_state_is_real_numbers_that_averages_of_weights_can_take(name):
     state = build_model({"name": name}, classify_context()).state_dict()
     assert all(tensor.is_floating_point() for tensor in state.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_a_checkpoint_go_back_in(name):
+    context = classify_context(dim=0)
+    saved = {k: v + 1 for k, v in build_model({"name": name}, context).state_dict().items()}
+    module = build_model({"name": name}, context)
+    with averaging.swapped(module, saved):
+        assert all(torch.equal(v, saved[k]) for k, v in module.state_dict().items())
+    assert not any(torch.equal(v, saved[k]) for k, v in module.state_dict().items())
+    load_weights(module, saved)
+    assert all(torch.equal(v, saved[k]) for k, v in module.state_dict().items())
 
 
 @pytest.mark.parametrize("name", NAMES)

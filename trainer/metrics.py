@@ -189,21 +189,22 @@ def r2(answer: np.ndarray, target: np.ndarray) -> np.ndarray:
 def r2_interval(
     answer: np.ndarray, target: np.ndarray, resampled: Resampling
 ) -> list[float] | None:
-    """95 % interval of the mean R² over variables, by bootstrap over groups."""
+    """95 % interval of the mean R² over variables, by bootstrap over groups.
+
+    Errors are drawn, the targets' variance is that of all windows, see `paired.r2`.
+    """
     measured = np.isfinite(target)
     if not measured.any(axis=0).all():
         return None
-    # About the mean, so that the sums of squares keep their digits.
-    centred = np.where(measured, target - np.nanmean(target, axis=0), 0.0)
+    variance = np.nanvar(target, axis=0)
     errors = np.where(measured, answer - target, 0.0) ** 2
-    parts = np.stack([errors, centred**2, centred, measured.astype(np.float64)], axis=1)
+    parts = np.stack([errors, measured.astype(np.float64)], axis=1)
 
     def score(sums: np.ndarray) -> np.ndarray:
-        error, square, total, count = (sums[:, part] for part in range(4))
-        spread = square - total**2 / np.maximum(count, 1.0)
-        found = np.full_like(spread, np.nan)
-        np.divide(spread - error, spread, out=found, where=spread > 0)
-        return np.asarray(found.mean(axis=1))
+        error, count = sums[:, 0], sums[:, 1]
+        total = count * variance
+        ratio = np.divide(error, total, np.full_like(error, np.nan), where=total > 0)
+        return np.asarray((1.0 - ratio).mean(axis=1))
 
     return resampled.interval(parts, score)
 

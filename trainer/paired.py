@@ -154,21 +154,24 @@ def balanced_accuracy(hits: np.ndarray, choice: np.ndarray) -> Score:
 
 
 def r2(answer: np.ndarray, target: np.ndarray) -> Score:
-    """Mean R² over variables; answer, target: (window, variable), NaN in target left out."""
-    measured = np.isfinite(target)
-    weight = measured.astype(np.float64)
-    # About the mean, so that the sums of squares keep their digits.
-    centred = np.where(measured, target - np.nanmean(target, axis=0), 0.0)
-    errors = np.where(measured, answer - target, 0.0) ** 2
+    """Mean R² over variables; answer, target: (window, variable), NaN in target left out.
+
+    Errors are drawn, the targets' variance is the whole part's: a draw of windows in which hardly
+    anything moved would have an R² far below 0 that says nothing of a model.
+    """
+    weight = np.isfinite(target).astype(np.float64)
+    errors = np.where(weight > 0, answer - target, 0.0) ** 2
+    spread = np.nanvar(target, axis=0)
 
     def score(counts: np.ndarray) -> np.ndarray:
         found = []
-        for variable in range(target.shape[1]):
+        for variable, variance in enumerate(spread):
             known = (counts * weight[:, variable]).sum(axis=1)
-            total = (counts * centred[:, variable]).sum(axis=1)
-            spread = (counts * centred[:, variable] ** 2).sum(axis=1) - total**2 / known
             error = (counts * errors[:, variable]).sum(axis=1)
-            found.append(np.where(spread > 0, 1.0 - error / spread, np.nan))
+            total = known * variance
+            found.append(
+                1.0 - np.divide(error, total, np.full_like(error, np.nan), where=total > 0)
+            )
         return np.mean(found, axis=0)
 
     return score

@@ -102,11 +102,12 @@ def draw(report: Mapping[str, Any], destination: Path) -> Path:
         for panel, key in zip(axes[1:], keys, strict=False):
             _slice_panel(panel, report, key)
         low, high = _limits(report)
+        clipped = any(row["score"] is not None and row["score"] > high for row in report["trials"])
         for panel in axes[:panels]:
             panel.set_ylim(low, high)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        figure.suptitle(f"{report['name']} (arrows: above the scale)")
+        figure.suptitle(report["name"] + " (arrows: above the scale)" * clipped)
         return write(figure, destination)
 
 

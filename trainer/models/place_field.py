@@ -15,12 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from recording.progress import progress
 from trainer.data.errors import DataError
 from trainer.data.inner_folds import inner_folds
 from trainer.data.windows import ModelContext, Windows
 from trainer.models.columns import log_of_rows
 from trainer.models.place_maps import Observed, PlaceMaps, Tuning, fit_maps
+from trainer.models.stages import stages
 from trainer.models.standardize import Standardize
 from trainer.registry import MODELS
 
@@ -149,15 +149,11 @@ class PlaceField(nn.Module):
     def _chosen(self, train: Windows) -> Tuning:
         """The tuning of the least mean distance, in train sd, over the inner folds."""
         errors = dict.fromkeys(self.tunings, 0.0)
-        folds = inner_folds(train)
-        with progress() as bars:
-            told = bars.add("choosing among place maps", len(folds) * len(errors))
-            for fold in folds:
-                fit, held = self._observed(train.take(fold.fit)), train.take(fold.held)
-                for tuning in self.tunings:
-                    self._fill(fit_maps(fit, self.places, self.directions, tuning))
-                    errors[tuning] += self._error(held)
-                    told(1)
+        for fold in stages("choosing among place maps by folds", inner_folds(train)):
+            fit, held = self._observed(train.take(fold.fit)), train.take(fold.held)
+            for tuning in self.tunings:
+                self._fill(fit_maps(fit, self.places, self.directions, tuning))
+                errors[tuning] += self._error(held)
         return min(errors, key=lambda tuning: errors[tuning])
 
     @torch.no_grad()

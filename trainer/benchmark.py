@@ -64,12 +64,9 @@ def run(argv: list[str]) -> int:
         parser.error(f"--seeds {options.seeds}: must be 1 or more")
     console = plain_console()
     benchmarks = [(path, load_benchmark(path)) for path in options.configs]
-    for path, benchmark in benchmarks:
+    chosen_of = [_chosen(path, each, options.only, options.seeds) for path, each in benchmarks]
+    for (path, benchmark), chosen in zip(benchmarks, chosen_of, strict=True):
         output = options.output or OUTPUT / benchmark.name
-        chosen = jobs(benchmark, options.only, options.seeds)
-        if not chosen:
-            labels = sorted({f"{job.data}/{job.model}" for job in jobs(benchmark)})
-            raise ConfigError(f"--only {options.only}: fits none of {', '.join(labels)}")
         running.run(chosen, output, console)
         whole = options.only is None and options.seeds is None
         _write(benchmark, path, chosen, output, options.results if whole else None, console)
@@ -77,6 +74,14 @@ def run(argv: list[str]) -> int:
         for page in benchmark_docs.write(options.results, options.docs):
             console.print(f"  {page}", soft_wrap=True)
     return 0
+
+
+def _chosen(path: Path, benchmark: Benchmark, only: str | None, seeds: int | None) -> list[Job]:
+    chosen = jobs(benchmark, only, seeds)
+    if not chosen:
+        labels = sorted({f"{job.data}/{job.model}" for job in jobs(benchmark)})
+        raise ConfigError(f"{path}: --only {only}: fits none of {', '.join(labels)}")
+    return chosen
 
 
 def read_results(chosen: Sequence[Job], folder: Path) -> Results:

@@ -236,8 +236,8 @@ class Job:
 def jobs(benchmark: Benchmark, only: str | None = None, seeds: int | None = None) -> list[Job]:
     """Every run, data set by data set, members before the ensembles that join them.
 
-    only: a pattern such as "goose/*" for "data/model"; an ensemble's members come along. seeds: how
-    many of each model's, from the first.
+    only: a pattern such as "goose/*" for "data/model"; an ensemble's members come along, and with
+    an ablation's items what they are compared with. seeds: how many of each model's, the first.
     """
     found: dict[tuple[str, str, int], Job] = {}
     wanted: list[Job] = []
@@ -249,7 +249,8 @@ def jobs(benchmark: Benchmark, only: str | None = None, seeds: int | None = None
                 job = _job(benchmark, data, label, entry, seed, found)
                 found[data, label, seed] = job
                 if only is None or fnmatchcase(f"{data}/{label}", only):
-                    wanted += [*job.members, job]
+                    recipe = found.get((data, label.partition("/")[0], seed), job)
+                    wanted += [*recipe.members, recipe, *job.members, job]
     return list(_unique(wanted))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from artifact.bundle import write_file
 from trainer import benchmark_rows, yaml_source
-from trainer.benchmark_report import METRIC_NAMES, grid, markdown, spread
+from trainer.benchmark_report import METRIC_NAMES, grid, markdown, seconds, spread
+from trainer.config import ConfigError
 from trainer.models import MODELS
 from trainer.registry import UnknownNameError
 from trainer.report import change
@@ -25,11 +26,13 @@ HOW = (
     "the very same test windows, with the 95 % interval of a paired bootstrap: of forecasts over "
     "moving blocks of 10 windows, of decoded behaviour over longer ones, a twentieth of the test "
     "part, since errors of neighbouring windows agree for long, and of classes over trials. Fewer "
-    "than three blocks or trials give no interval. It holds for this recording: it knows nothing "
-    "of other people or days. With some 15 blocks such an interval covers about 90 %.",
+    "than three blocks or trials give no interval. It holds for these runs on this recording: it "
+    "knows nothing of other seeds, people or days. With some 15 blocks such an interval covers "
+    "about 90 %.",
     "*Skill* is the share of the best linear model's error that is gone. *One window* is the "
     "median processor time of `Model.predict` for one window on one core, *training* the processor "
-    "time of the fit or of all epochs. *Validation* is the same score on the part by which "
+    'time of the fit or of all epochs (of a run that was stopped more than the figure, ">"). '
+    "*Validation* is the same score on the part by which "
     "settings, and within a fit penalties, temperatures, epochs or weights, are chosen: it is no "
     "held-out figure, and flatters most what chooses most by it. What was fitted on it has none.",
 )
@@ -39,6 +42,8 @@ def write(results: Path, docs: Path) -> list[Path]:
     """Write both pages, and the table of a README beside the docs; returns what was written."""
     found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     reports = [report for report in found if report.get("harness") == HARNESS]
+    if not reports:
+        raise ConfigError(f"{results}: no results of {HARNESS} to make pages from")
     scripts = [report for report in found if report.get("benchmark") in benchmark_rows.SCRIPTS]
     page = results_page(reports, results, docs, scripts)
     pages = {"results.md": page, "models.md": models_page(reports)}
@@ -94,9 +99,14 @@ def _benchmark(report: Mapping[str, Any], pictures: str) -> list[str]:
         f"```\n{report['command']}\n```",
         shown["ranking.png"],
         *markdown(summary, shown),
-        f"Test parts were scored by this benchmark: {looks}. Made with {versions} on "
-        f"{report['machine']['processor']} ({report['machine']['system']}).",
+        f"Test parts were scored by this benchmark: {looks}. Tables made with "
+        f"{versions} on {report['machine']['processor']} ({report['machine']['system']}); the runs "
+        f"with {_states(report['distinct_sources'])} of the sources.",
     ]
+
+
+def _states(count: int) -> str:
+    return "one state" if count == 1 else f"{count} states"
 
 
 def _looks(counted: Mapping[str, Mapping[str, int]]) -> str:
@@ -128,14 +138,14 @@ def _shown(folder: str, report: Mapping[str, Any]) -> dict[str, str]:
 
 def _card(summary: Mapping[str, Any], label: str) -> list[str]:
     model = summary["models"][label]
-    head = ["data", "score", f"against {summary['reference']}", "parameters", "CPU ms", "training"]
+    against = f"against {summary['reference']}"
+    head = ["data", "score", against, "parameters", "CPU ms", "training (CPU s)"]
     lines = []
     for data, one in summary["data"].items():
         for row in one["rows"]:
             if row["model"] == label:
                 metric = one["metric"]
                 score = f"{METRIC_NAMES[metric]} {spread(row['scores'][metric], metric)}"
-                spent = row["training_cpu_s"]
                 lines.append(
                     [
                         data,
@@ -143,7 +153,7 @@ def _card(summary: Mapping[str, Any], label: str) -> list[str]:
                         change(row["paired"]),
                         f"{row['parameters']:,}".replace(",", " "),
                         f"{row['latency_ms']:.2f}",
-                        "–" if spent is None else f"{spent:.1f} s",
+                        seconds(row),
                     ]
                 )
     joined = f" It joins {', '.join(model['ensemble_of'])}." if model["ensemble_of"] else ""

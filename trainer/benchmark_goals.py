@@ -19,8 +19,8 @@ from trainer.benchmark_summary import (
 )
 from trainer.paired import Difference
 
-# A change that is sure and smaller is no reason to set anything: per cent or points.
-SLIGHT = 0.1
+# A change that is sure and smaller is no reason to set anything, by the unit of differences.
+SLIGHT = {"%": 0.1, "points": 0.1, "R²": 0.001}
 
 
 def goals(benchmark: Benchmark, results: Results, sets: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -203,9 +203,9 @@ def _each_seed(
 
 def _verdict(found: Difference, seeds: Sequence[float], metric: str) -> str:
     """Better or worse where the interval excludes zero and every seed alone says the same."""
-    if found.value is None:
+    if found.value is None or found.interval is None:
         return "–"
-    if found.interval is None or abs(found.value) < SLIGHT:
+    if abs(found.value) < SLIGHT[difference_unit(metric)]:
         return "no difference"
     edges = [*found.interval, *seeds]
     if min(edges) <= 0.0 <= max(edges):

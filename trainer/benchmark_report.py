@@ -129,7 +129,7 @@ def data_table(found: Mapping[str, Any], label: str) -> tuple[list[str], list[li
                 f"{row['parameters']:,}".replace(",", " "),
                 f"{row['artifact_bytes'] / 1000:.0f}",
                 f"{row['latency_ms']:.2f}",
-                _seconds(row),
+                seconds(row),
             ]
         )
     return head, lines
@@ -184,8 +184,8 @@ _MEANING = {
     "Goals": "Those that were missed, or not run, stay in.",
     "Ablation": "One thing of the recipe changed at a time; the change against the whole recipe on "
     "the validation part, with paired 95 % intervals, and of each seed alone. Better or worse is "
-    "what the interval and every seed say alike; less than 0.1 is no difference. The test part is "
-    "not looked at.",
+    "what the interval and every seed say alike; less than 0.1 is no difference. Of many items "
+    "some differ by chance. Items are not scored on the test part.",
 }
 
 
@@ -223,7 +223,8 @@ def _value(row: Mapping[str, Any]) -> str:
 _REACHED = {"paired": change, "value": _value, "not run": lambda row: "not run"}
 
 
-def _seconds(row: Mapping[str, Any]) -> str:
+def seconds(row: Mapping[str, Any]) -> str:
+    """What a model's training took; of runs that were stopped once, since they went on: "> "."""
     if row["training_cpu_s"] is None:
         return "–"
     return f"{'> ' * row['resumed']}{row['training_cpu_s']:.1f}"

@@ -53,7 +53,10 @@ def short_table(reports: Sequence[Mapping[str, Any]]) -> str:
         if not summary["goals"]:
             continue
         for label, data in summary["data"].items():
-            lines.append([f"{label} ({data['windows']['test']} windows)", *_line(summary, data)])
+            if data["compared_with"]:  # leaves the protocol, and has its place on the page
+                continue
+            place = f"{summary['title']}: {label} ({data['windows']['test']} windows)"
+            lines.append([place, *_line(summary, data)])
     return grid(head, lines) if lines else ""
 
 
@@ -65,8 +68,6 @@ def _line(summary: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
         for row in data["rows"]
     }
     reference = told.get(summary["reference"], "–")
-    if data["compared_with"]:
-        reference = f"`{summary['reference']}` on {data['compared_with']}"
     of = f"{told[best['model']]}, of {len(data['rows'])}"
     return [
         titled(metric, data),

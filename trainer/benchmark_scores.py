@@ -25,6 +25,7 @@ from artifact.manifest import canonical_json
 from artifact.model import Model
 from trainer import candidates, metrics, scoring
 from trainer.candidates import Predict
+from trainer.data.errors import DataError
 from trainer.data.windows import TARGETS, Dataset, Windows
 
 LOOKS = "looks.jsonl"
@@ -54,6 +55,8 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
             arrays[f"{part}_trials"] = windows.trials
         if windows.task != "forecast":
             arrays[f"{part}_target"] = windows.batch(slice(None)).targets[TARGETS[windows.task]]
+        if windows.task == "decode":
+            _check_movement(arrays[f"{part}_target"], dataset, label, part)
     if dataset.task != "decode":
         arrays["test_neural"] = dataset.test.recorded(slice(None))["neural"][..., 0]
     if dataset.positions is not None:
@@ -81,6 +84,16 @@ def keep_data(dataset: Dataset, label: str, scores: Path) -> None:
         facts["extent"] = metrics.extent(dataset.train.targets)
         arrays["axis"] = metrics.principal_axis(dataset.train.targets)
     _write(scores / label / "data", arrays, facts)
+
+
+def _check_movement(targets: np.ndarray, dataset: Dataset, label: str, part: str) -> None:
+    """Raise DataError where targets (window, variable) stand still, and there is no R²."""
+    for name, values in zip(dataset.output_names, targets.T, strict=True):
+        if len(np.unique(values[np.isfinite(values)])) < 2:
+            raise DataError(
+                f"data.{label}: {name} does not change in the {part} part, where R² is not defined "
+                "then: split otherwise"
+            )
 
 
 def keep_run(

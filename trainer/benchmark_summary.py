@@ -76,13 +76,18 @@ def drawing(data: Kept, part: str = "test") -> MovingBlocks | Resampling:
     arrays, task = data.arrays, data.facts["task"]
     sessions, starts = arrays[f"{part}_sessions"], arrays[f"{part}_starts"]
     trials = arrays.get(f"{part}_trials")
-    spacing = {each: _spacing(arrays[f"{each}_starts"]) for each in ("validation", "test")}
+    spacing = {
+        each: _spacing(arrays[f"{each}_sessions"], arrays[f"{each}_starts"])
+        for each in ("validation", "test")
+    }
     ratio = spacing["test"] / spacing[part]
     return paired.drawing(task, sessions, starts, trials, ratio)
 
 
-def _spacing(starts: np.ndarray) -> float:
-    steps = np.diff(np.sort(starts))
+def _spacing(sessions: np.ndarray, starts: np.ndarray) -> float:
+    """Samples between neighbouring windows of a session, the median."""
+    order = np.lexsort((starts, sessions))
+    steps = np.diff(starts[order])[np.diff(sessions[order]) == 0]
     return float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
 
 

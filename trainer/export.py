@@ -43,6 +43,15 @@ GOLDEN_FLOOR, GOLDEN_CEILING = 1e-6, 1e-4
 LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scipy", "safetensors")
 
 Arrays = dict[str, np.ndarray]
+# Of the sources as this process began: what is edited while it trains did not run.
+SOURCES = {
+    name: bundle.source_digest(Path(path).parent)
+    for name, path in (
+        ("artifact", artifact.__file__),
+        ("recording", recording.__file__),
+        ("trainer", __file__),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -347,18 +356,13 @@ def _row_by_row(run: batching.Run, rows: Arrays) -> Arrays:
 
 
 def _provenance(about: About) -> dict[str, Any]:
-    packages = {
-        "artifact": Path(artifact.__file__),
-        "recording": Path(recording.__file__),
-        "trainer": Path(__file__),
-    }
     members = {"members": about.members} if about.members else {}
     return {
         **members,
         "config_sha256": config_digest(about.config),
         "data": dict(about.data),
         "data_fingerprint": about.data_fingerprint,
-        "sources": {name: bundle.source_digest(path.parent) for name, path in packages.items()},
+        "sources": dict(SOURCES),
         "libraries": libraries(),
         "seed": about.seed,
         "processor": providers.processor(),

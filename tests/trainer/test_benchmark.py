@@ -11,6 +11,7 @@ from PIL import Image
 
 from trainer import benchmark_docs, benchmark_running, benchmark_scores, cli
 from trainer.benchmark_config import jobs, load_benchmark
+from trainer.config import ConfigError
 from trainer.folder import CHECKPOINT
 
 FORECAST = """
@@ -87,7 +88,7 @@ def test_a_benchmark_is_run_once_compared_drawn_and_published(
     assert found["looks_at_test_parts"] == {
         "synthetic": {"runs": 4, "configs": 3, "earlier": 0, "total": 4}
     }
-    assert found["distinct_sources"] >= 1
+    assert found["distinct_sources"] == 1
     published = Path("benchmarks/results/small.json")
     assert json.loads(published.read_text()) == found
     for name in found["pictures"]:
@@ -192,9 +193,16 @@ def test_what_is_kept_is_read_back(config: Path) -> None:
     assert benchmark_scores.looks(Path("scores")) == []
 
 
-def test_pages_without_results_say_what_they_are(tmp_path: Path) -> None:
+def test_an_item_alone_brings_what_it_is_compared_with(config: Path) -> None:
+    chosen = jobs(load_benchmark(config), "one/gru/wider", 1)
+    assert [job.model for job in chosen] == ["gru", "gru/wider"]
+
+
+def test_pages_are_not_replaced_where_there_are_no_results(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results/other.json").write_text('{"benchmark": "other", "rows": []}')
-    pages = benchmark_docs.write(tmp_path / "results", tmp_path / "docs")
-    assert [page.name for page in pages] == ["results.md", "models.md"]
-    assert pages[0].read_text().startswith("# Results")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/results.md").write_text("figures")
+    with pytest.raises(ConfigError, match="no results of axonnx benchmark"):
+        benchmark_docs.write(tmp_path / "results", tmp_path / "docs")
+    assert (tmp_path / "docs/results.md").read_text() == "figures"

@@ -152,6 +152,7 @@ def results(tmp_path: Path) -> Path:
         "machine": machine,
         "versions": {"numpy": "2"},
         "looks_at_test_parts": {"one": {"runs": 3, "configs": 3, "earlier": 0}},
+        "distinct_sources": 1,
         "summary": found,
         "pictures": ["ranking.png", "ablation.png", "one-errors.png"],
     }

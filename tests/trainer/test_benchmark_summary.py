@@ -7,11 +7,13 @@ import pytest
 from scipy import stats
 
 from trainer.benchmark_config import Benchmark
+from trainer.benchmark_goals import _verdict as verdict_of
 from trainer.benchmark_goals import ablation, goals
 from trainer.benchmark_pictures import flat
 from trainer.benchmark_report import markdown, published
 from trainer.benchmark_scores import Kept
 from trainer.benchmark_summary import Results, difference, spread, summarize
+from trainer.paired import Difference
 
 WINDOWS = 120
 
@@ -230,6 +232,20 @@ def test_an_ablation_is_judged_by_validation_and_every_seed(
     assert row["per_seed"][1] == pytest.approx(-5.0)
     assert row["validation"]["interval"][0] > 0
     assert row["verdict"] == "no difference"
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "metric", "verdict"),
+    [
+        (300.0, None, "mse", "–"),
+        (0.05, [0.01, 0.08], "mse", "no difference"),
+        (0.05, [0.01, 0.08], "r2", "better"),
+        (-2.0, [-3.0, -1.0], "mse", "better"),
+        (-2.0, [-3.0, -1.0], "accuracy", "worse"),
+    ],
+)
+def test_verdicts_know_intervals_and_units(value, interval, metric, verdict) -> None:
+    assert verdict_of(Difference(value, interval), [value], metric) == verdict
 
 
 def test_tables_and_rows_hold_what_was_found(results: Results, described: Benchmark) -> None:

@@ -56,9 +56,17 @@ def summarize(benchmark: Benchmark, results: Results) -> dict[str, Any]:
 
 def ranked_by(benchmark: Benchmark, data: Kept) -> str:
     """The metric by which models are ranked on a data set."""
-    task = data.facts["task"]
     chosen = benchmark.metric
-    return chosen if chosen is not None and chosen in METRICS[task] else RANKED[task]
+    return chosen if chosen is not None and chosen in measures(data) else RANKED[data.facts["task"]]
+
+
+def measures(data: Kept) -> list[str]:
+    """The metrics that a data set has: distances are of variables with one unit."""
+    return [
+        name
+        for name in METRICS[data.facts["task"]]
+        if not name.startswith("median_") or data.facts["shared_unit"]
+    ]
 
 
 def scorer(data: Kept, runs: Sequence[Kept], metric: str, part: str = "test") -> Score:
@@ -130,14 +138,9 @@ def over_windows(results: Results, place: tuple[str, str], metric: str) -> list[
 
 def _data_set(benchmark: Benchmark, results: Results, label: str) -> dict[str, Any]:
     data = results.data[label]
-    task, metric = data.facts["task"], ranked_by(benchmark, data)
-    names = [
-        name
-        for name in METRICS[task]
-        if not name.startswith("median_") or data.facts["shared_unit"]
-    ]
+    metric = ranked_by(benchmark, data)
     order = [model for model in benchmark.models if (label, model) in results.runs]
-    rows = [_row(results, label, model, names) for model in order]
+    rows = [_row(results, label, model, measures(data)) for model in order]
     linear = [row for row in rows if row["model"] in benchmark.linear_models()]
     best = None
     if linear:

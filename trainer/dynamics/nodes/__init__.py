@@ -1,0 +1,1 @@
+"""The neural masses, one file per family; importing the package registers them all."""

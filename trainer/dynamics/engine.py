@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainer.dynamics import engine_plain
+from trainer.dynamics import engine_compiled, engine_plain
 from trainer.dynamics.node import State
 from trainer.dynamics.stretch import Result, Stretch
 
@@ -22,4 +22,6 @@ def choose(
 
 def run(chosen: str, stretch: Stretch, advance: Callable[[int], None]) -> Result:
     """Run a stretch by the chosen engine."""
+    if chosen == "compiled":
+        return engine_compiled.run(stretch, advance)
     return engine_plain.run(stretch, advance)

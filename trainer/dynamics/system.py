@@ -116,8 +116,9 @@ class System:
         return self.node.inputs.index(self.coupling.target or self.node.inputs[0])
 
 
-# Schemes with one slope, or whose Jacobian leaves the coupling out: it is held over the step.
-_HELD = ("euler", "exponential_euler")
+# Schemes with one slope per state, or whose Jacobian leaves the coupling out: it is held over the
+# step.
+_HELD = ("euler", "exponential_euler", "symplectic_euler")
 
 
 def lagged(node: Node) -> tuple[str, ...]:

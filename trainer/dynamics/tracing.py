@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx
 
-from trainer.dynamics.node import State
+from trainer.dynamics.node import Node, State
 from trainer.dynamics.system import System
 
 # A value of a program: the number of an input or instruction, or a constant.
@@ -103,6 +103,21 @@ def trace_backward(system: System, roles: Roles, wanted: tuple[tuple[str, str], 
         return list(pull(cotangents))
 
     return _program(run, symbols, moved)
+
+
+def trace_output(node: Node, name: str, parameters: tuple[str, ...] = ()) -> Program:
+    """carry, parameters "node.…" → what the node's output `name` is, role "output"."""
+    labels = [("carry", str(k)) for k in range(len(node.states))]
+    labels += [("parameter", each) for each in parameters]
+    symbols = {label: _symbol() for label in labels}
+
+    def run(*tensors: Tensor) -> list[Tensor]:
+        given = dict(zip(labels, tensors, strict=True))
+        own = {each.removeprefix("node."): given["parameter", each] for each in parameters}
+        state = tuple(given[label] for label in labels if label[0] == "carry")
+        return [node.having(own).output(name, state)]
+
+    return _program(run, symbols, [("output", name)])
 
 
 def _symbols(roles: Roles) -> dict[tuple[str, str], Tensor]:

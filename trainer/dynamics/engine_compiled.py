@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +44,9 @@ def run(stretch: Stretch, advance: Callable[[int], None]) -> Result:
         job = _Job(stretch, start, min(piece, stretch.steps - start), tuple(tensors), gradient)
         begun = [*carry] if history is None else [*carry, history]
         outputs = _Loop.apply(job, len(carry), *begun, *tensors.values())
-        samples.append(list(outputs[: stretch.states]))
-        carry = list(outputs[stretch.states : stretch.states + len(carry)])
+        count = len(stretch.kept)
+        samples.append(list(outputs[:count]))
+        carry = list(outputs[count : count + len(carry)])
         history = outputs[-1] if history is not None else None
         advance(job.steps)
     whole = samples[0]
@@ -132,14 +134,16 @@ class _Arguments(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in (
                 "steps", "rows", "lanes", "nodes", "batch", "carries", "numbers", "arrivals",
-                "signals", "past", "stored", "first_kept", "every", "outer", "taps",
+                "signals", "past", "stored", "first_kept", "every", "outer", "taps", "kept",
+                "count",
             )
         ],
         *[
             (name, ctypes.c_void_p)
             for name in (
-                "carry", "samples", "history", "arrived", "temporary", "normals", "weights",
-                "weights_back", "parameter", "drive", "drive_stride", "tap_weights", "tap_steps",
+                "carry", "samples", "history", "arrived", "temporary", "kept_states", "normals",
+                "weights",
+                "weights_back", "parameter", "drive", "drive_stride", "tap_weights", "tap_offsets",
                 "lag_later", "lag_steps", "cotangent", "cotangent_history", "cotangent_arrived",
                 "left", "right", "gradient", "cotangent_drive", "tap_gradient",
             )
@@ -176,8 +180,7 @@ class _Call:
     def outputs(self) -> tuple[Tensor, ...]:
         """samples (batch, sample, node) per state, carry (batch, node), history."""
         job, layout = self.job, self.layout
-        samples = layout.unpack(self.samples)  # (sample, state, batch, node)
-        kept = [samples[:, k].movedim(0, 1).contiguous() for k in range(job.stretch.states)]
+        kept = list(self.samples)
         slot = job.steps if self.store else job.steps % 2
         carry = [each.contiguous() for each in layout.unpack(self.carry[slot])]
         if self.history is None:
@@ -200,12 +203,12 @@ class _Call:
         new = functools.partial(torch.zeros, dtype=self.dtype)
         size, steps = layout.size, job.steps
         # Samples come in as their cotangents.
-        states = stretch.states
-        self.samples.zero_()
+        states = len(stretch.kept)
+        samples = new((states, layout.batch, job.samples, layout.nodes))
         for k, each in enumerate(cotangents[:states]):
-            if each is not None and self.samples.numel():
-                packed = layout.pack(each.to(self.dtype).movedim(1, 0))
-                self.samples[:, k] = packed
+            if each is not None:
+                samples[k] = each
+        self._point("samples", samples)
         cotangent = new((2, self.carries, layout.rows, layout.width))
         for k, each in enumerate(cotangents[states : states + self.carries]):
             if each is not None:
@@ -230,10 +233,11 @@ class _Call:
         drives = [name for role, name, _ in program.outputs if role == "drive"]
         of_drive = [new((steps, size)) for _ in drives]
         self._points("cotangent_drive", of_drive)
-        taps = [new(self.named[name].shape) for name in names if name.startswith("tap ")]
+        taps = any(name.startswith("tap ") for name in names)
         every_tap = [n for n in job.names if n.startswith("tap ")]
         if taps:
-            of_taps = [new(self.named[name].shape) for name in every_tap]
+            side = layout.width if layout.lanes == "node" else layout.nodes
+            of_taps = [new((layout.nodes, side)) for _ in every_tap]
             self._points("tap_gradient", of_taps)
         self._temporary(program)
         _function(program, self._shape(), "backward")(ctypes.byref(arguments))
@@ -248,6 +252,8 @@ class _Call:
         if outer:
             found["weights"] = self._outer(left, right)
         if taps:
+            if layout.lanes == "node":
+                of_taps = [each[:, : layout.nodes].mT for each in of_taps]
             found |= dict(zip(every_tap, of_taps, strict=True))
         grads: list[Tensor | None] = list(layout.unpack(cotangent[0]))
         if cotangent_history is not None:
@@ -291,8 +297,12 @@ class _Call:
         for k in range(self.carries):
             self.carry[0, k] = layout.pack(self.given[k].expand(layout.batch, layout.nodes))
         self._point("carry", self.carry)
-        self.samples = empty((job.samples, stretch.states, rows, width))
+        self.samples = _large(
+            (len(stretch.kept), layout.batch, job.samples, stretch.nodes), self.dtype
+        )
+        arguments.kept, arguments.count = len(stretch.kept), job.samples
         self._point("samples", self.samples)
+        self._point("kept_states", torch.tensor(stretch.kept, dtype=torch.int64))
         if self.roles.normals:
             assert stretch.normals is not None
             drawn = stretch.normals[:, job.start : job.start + job.steps]
@@ -341,21 +351,19 @@ class _Call:
         if delays is None:
             return
         self.arguments.taps = len(delays.taps)
-        self._points(
-            "tap_weights", [self.named[f"tap {k}"].contiguous() for k in range(len(delays.taps))]
-        )
-        self._points("tap_steps", [tap.steps.to(torch.int32).contiguous() for tap in delays.taps])
-        self._points(
-            "lag_later",
-            [
-                lag[2].detach().to(self.dtype).expand(self.layout.nodes).contiguous()
-                for lag in delays.lags
-            ],
-        )
-        self._points(
-            "lag_steps",
-            [lag[1].to(torch.int32).expand(self.layout.nodes).contiguous() for lag in delays.lags],
-        )
+        layout = self.layout
+        age = self.roles.sent * layout.size
+        weights = [self.named[f"tap {k}"] for k in range(len(delays.taps))]
+        offsets = [(tap.steps * age).to(torch.int32) for tap in delays.taps]
+        if layout.lanes == "node":
+            weights = [matrix(layout, each.mT, back=False) for each in weights]
+            offsets = [matrix(layout, each.mT, back=False) for each in offsets]
+        self._points("tap_weights", [each.contiguous() for each in weights])
+        self._points("tap_offsets", [each.contiguous() for each in offsets])
+        later = [lag[2].detach().to(self.dtype).expand(layout.nodes) for lag in delays.lags]
+        self._points("lag_later", [each.contiguous() for each in later])
+        steps = [lag[1].to(torch.int32).expand(layout.nodes) for lag in delays.lags]
+        self._points("lag_steps", [each.contiguous() for each in steps])
 
     def _temporary(self, program: Program) -> None:
         count = kernel_source.temporaries(program, self._shape())
@@ -383,11 +391,15 @@ class _Call:
             kinds=tuple(kinds),
             lanes=self.layout.lanes,
             number=_NUMBERS[self.dtype],
-            states=self.job.stretch.states,
             signals=self.roles.sent,
             taps=0 if delays is None else len(delays.taps),
             lags=() if delays is None else tuple(lag[0] for lag in delays.lags),
         )
+
+
+def _large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Room for samples: numpy asks for large pages, which saves most of the cost of first use."""
+    return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
 
 
 def _at_least_2d(value: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def run(stretch: Stretch, advance: Callable[[int], None]) -> Result:
     """Run a stretch of steps; `advance` is called with the number of steps since the last call."""
     segment = stretch.checkpoint_every or stretch.steps
     carry, history = stretch.carry, stretch.history
-    kept: list[list[Tensor]] = [[] for _ in range(stretch.states)]
+    kept: list[list[Tensor]] = [[] for _ in stretch.kept]
     for start in range(0, stretch.steps, segment):
         stop = min(start + segment, stretch.steps)
         if stretch.checkpoint_every:
@@ -46,7 +46,7 @@ def _segment(
     """Steps start … stop; returns the kept states, the history and the carry after them."""
     system: System = stretch.system
     delays: Delays | None = stretch.delays
-    kept: list[list[Tensor]] = [[] for _ in range(stretch.states)]
+    kept: list[list[Tensor]] = [[] for _ in stretch.kept]
     for step in range(start, stop):
         arrived = () if delays is None or history is None else arrivals(delays, history)
         carry = system.step(carry, stretch.drive_at(step), stretch.normals_at(step), arrived)
@@ -54,8 +54,8 @@ def _segment(
             sent = torch.stack(torch.broadcast_tensors(*system.travelling(carry)))
             history = torch.cat([history[1:], sent[None]])
         if stretch.keeps(step):
-            for own, value in zip(kept, carry, strict=False):
-                own.append(value)
+            for own, number in zip(kept, stretch.kept, strict=True):
+                own.append(carry[number])
         if (step + 1) % 256 == 0:
             advance(256)
     return kept, history, carry

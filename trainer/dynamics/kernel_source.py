@@ -21,13 +21,12 @@ class Shape:
     """What a kernel is made for, apart from sizes.
 
     kinds: of every parameter and driven input by (role, name), one of KINDS. lanes: "node" or
-    "batch". states, signals: how many. taps, lags: how delays arrive.
+    "batch" or "flat". signals: how many travel. taps, lags: how delays arrive.
     """
 
     kinds: tuple[tuple[tuple[str, str], str], ...]
     lanes: str
     number: str
-    states: int
     signals: int
     taps: int
     lags: tuple[int, ...]
@@ -37,7 +36,9 @@ def source(program: Program, shape: Shape, name: str) -> str:
     """C++ of the function `name`, "forward" or "backward", of a program."""
     writer = _Writer(program, shape)
     written = writer.forward() if name == "forward" else writer.backward()
-    return "\n".join([_HEAD.replace("NUMBER", shape.number), written])
+    return "\n".join(
+        [_HEAD.replace("NUMBER", shape.number).replace("LAYOUT", shape.lanes), written]
+    )
 
 
 def temporaries(program: Program, shape: Shape) -> int:
@@ -59,6 +60,7 @@ class _Writer:
     def forward(self) -> str:
         """The function `forward`."""
         body = [
+            "I next = a.first_kept, next_sample = 0;",
             "for (I t = 0; t < a.steps; ++t) {",
             "  const T* carry = a.carry + (a.stored ? t : t % 2) * a.carries * size;",
             "  T* moved = a.carry + (a.stored ? t + 1 : (t + 1) % 2) * a.carries * size;",
@@ -67,9 +69,10 @@ class _Writer:
             "  T* sent = a.history + (a.past + t) * a.signals * size;",
             *self._arrivals(),
             *self._segments(),
-            "  if (t >= a.first_kept && (t - a.first_kept) % a.every == 0)",
-            f"    copy(a.samples + (t - a.first_kept) / a.every * {self.shape.states} * size, moved,"
-            f" {self.shape.states} * size);",
+            "  if (t == next) {",
+            "    keep(a, next_sample++, moved);",
+            "    next += a.every;",
+            "  }",
             "}",
         ]
         return _function("forward", [*self._hoisted(), *body])
@@ -88,8 +91,7 @@ class _Writer:
             "  T* left = a.left + t * a.outer * size;",
             "  T* right = a.right + t * a.outer * size;",
             "  if (t >= a.first_kept && (t - a.first_kept) % a.every == 0)",
-            "    plus(cotangent, a.samples + (t - a.first_kept) / a.every * "
-            f"{self.shape.states} * size, {self.shape.states} * size);",
+            "    regain(a, (t - a.first_kept) / a.every, cotangent);",
             *self._segments(),
             *self._scattered(),
             "}",
@@ -97,12 +99,20 @@ class _Writer:
         return _function("backward", [*self._hoisted(), *body])
 
     def _levels(self) -> list[int]:
-        """Of every value, how many products stand before it."""
+        """Of every value, after how many products it is computed: as late as its users allow."""
         levels = [0] * self.first
         for instruction in self.program.instructions:
             before = max((levels[ref] for ref in _values(instruction)), default=0)
             levels.append(before + instruction.op.startswith("product"))
-        return levels
+        latest = [max(levels, default=0)] * len(levels)
+        for number in range(len(levels) - 1, self.first - 1, -1):
+            instruction = self.program.instructions[number - self.first]
+            product = instruction.op.startswith("product")
+            if product:
+                latest[number] = levels[number]
+            for ref in _values(instruction):
+                latest[ref] = min(latest[ref], latest[number] - product)
+        return [0] * self.first + latest[self.first :]
 
     def _uniform(self) -> set[int]:
         """Values that depend on scalar parameters alone: computed once before the loop."""
@@ -271,7 +281,7 @@ class _Writer:
         if self.shape.taps:
             lines += [
                 f"  for (I s = 0; s < {coupled}; ++s)",
-                "    arrive(a, past + s * size, arrived + s * size);",
+                f"    arrive_{self.shape.lanes}(a, past + s * size, arrived + s * size);",
             ]
         for number, signal in enumerate(self.shape.lags):
             place = (coupled if self.shape.taps else 0) + number
@@ -289,7 +299,8 @@ class _Writer:
         if self.shape.taps:
             lines += [
                 f"  for (I s = 0; s < {coupled}; ++s)",
-                "    scatter(a, cotangent_arrived + s * size, into + s * size, past + s * size);",
+                f"    scatter_{self.shape.lanes}(a, cotangent_arrived + s * size, into + s * size,"
+                " past + s * size);",
             ]
         for number, signal in enumerate(self.shape.lags):
             place = (coupled if self.shape.taps else 0) + number
@@ -388,13 +399,14 @@ static inline T smaller(T x, T y) { return ((x < y) | (x != x)) ? x : y; }
 
 struct Arguments {
   I steps, rows, lanes, nodes, batch, carries, numbers, arrivals, signals, past, stored;
-  I first_kept, every, outer, taps;
+  I first_kept, every, outer, taps, kept, count;
   T *carry, *samples, *history, *arrived, *temporary;
+  const I *kept_states;
   const T *normals, *weights, *weights_back;
   const T *const *parameter, *const *drive;
   const I *drive_stride;
   const T *const *tap_weights;
-  const int32_t *const *tap_steps;
+  const int32_t *const *tap_offsets;
   const T *const *lag_later;
   const int32_t *const *lag_steps;
   T *cotangent, *cotangent_history, *cotangent_arrived, *left, *right, *gradient;
@@ -402,11 +414,29 @@ struct Arguments {
   T *const *tap_gradient;
 };
 
-static inline void copy(T* to, const T* from, I count) {
-  std::memcpy(to, from, count * sizeof(T));
+// Samples are (state, batch, sample, node), as they are handed out; `count` samples in all.
+enum Lanes { node, batch, flat };
+static const Lanes LANES_ARE = LAYOUT;
+template <class Each>
+static inline void samples(const Arguments& a, I sample, const Each& each) {
+  const I size = a.rows * a.lanes;
+  for (I s = 0; s < a.kept; ++s)
+    for (I b = 0; b < a.batch; ++b) {
+      T* to = a.samples + ((s * a.batch + b) * a.count + sample) * a.nodes;
+      const I from = a.kept_states[s] * size;
+      if (LANES_ARE == batch)
+        for (I n = 0; n < a.nodes; ++n) each(to[n], from + n * a.lanes + b);
+      else {
+        const I start = from + b * (LANES_ARE == flat ? a.nodes : a.lanes);
+        for (I n = 0; n < a.nodes; ++n) each(to[n], start + n);
+      }
+    }
 }
-static inline void plus(T* to, const T* from, I count) {
-  _Pragma("omp simd") for (I k = 0; k < count; ++k) to[k] += from[k];
+static void keep(const Arguments& a, I sample, const T* state) {
+  samples(a, sample, [=](T& to, I from) { to = state[from]; });
+}
+static void regain(const Arguments& a, I sample, T* cotangent) {
+  samples(a, sample, [=](T& to, I from) { cotangent[from] += to; });
 }
 
 #if defined(__AVX512F__)
@@ -468,37 +498,36 @@ static void product(I rows, I inner, I lanes, const T* left, I left_stride, cons
     columns<1>(rows, inner, left, left_stride, right + c, lanes, result + c);
 }
 
-// Delays: rows are nodes, lanes are batch members. `newest` is the newest step of one signal.
+// Delays. `newest` is the newest step of one signal; offsets hold delays as distances in memory.
 template <int VECTORS>
 static inline void arrive_at(const Arguments& a, I i, I c, const T* newest, T* result) {
-  const I size = a.rows * a.lanes, age = a.signals * size;
   V sum[VECTORS] = {};
   for (I k = 0; k < a.taps; ++k) {
     const T* weights = a.tap_weights[k] + i * a.nodes;
-    const int32_t* steps = a.tap_steps[k] + i * a.nodes;
+    const int32_t* offsets = a.tap_offsets[k] + i * a.nodes;
     for (I j = 0; j < a.nodes; ++j) {
-      const T* sent = newest - steps[j] * age + j * a.lanes + c;
+      const T* sent = newest - offsets[j] + j * a.lanes + c;
       for (int v = 0; v < VECTORS; ++v) sum[v] += weights[j] * load(sent + v * LANES);
     }
   }
   for (int v = 0; v < VECTORS; ++v) store(result + i * a.lanes + c + v * LANES, sum[v]);
 }
-static void arrive(const Arguments& a, const T* newest, T* result) {
+static inline void arrive_batch(const Arguments& a, const T* newest, T* result) {
   for (I i = 0; i < a.nodes; ++i) {
     I c = 0;
     for (; c + 4 * LANES <= a.lanes; c += 4 * LANES) arrive_at<4>(a, i, c, newest, result);
     for (; c < a.lanes; c += LANES) arrive_at<1>(a, i, c, newest, result);
   }
 }
-static void scatter(const Arguments& a, const T* cotangent, T* into, const T* newest) {
-  const I age = a.signals * a.rows * a.lanes;
+static inline void scatter_batch(const Arguments& a, const T* cotangent, T* into,
+                                 const T* newest) {
   for (I i = 0; i < a.nodes; ++i)
     for (I k = 0; k < a.taps; ++k) {
       const T* own = cotangent + i * a.lanes;
       T* gradient = a.tap_gradient ? a.tap_gradient[k] + i * a.nodes : nullptr;
       for (I j = 0; j < a.nodes; ++j) {
         const T weight = a.tap_weights[k][i * a.nodes + j];
-        const I place = j * a.lanes - a.tap_steps[k][i * a.nodes + j] * age;
+        const I place = j * a.lanes - a.tap_offsets[k][i * a.nodes + j];
         for (I c = 0; c < a.lanes; c += LANES)
           store(into + place + c, load(into + place + c) + weight * load(own + c));
         if (gradient) {
@@ -509,24 +538,56 @@ static void scatter(const Arguments& a, const T* cotangent, T* into, const T* ne
       }
     }
 }
-static void lag(const Arguments& a, I which, const T* newest, T* result) {
-  const I age = a.signals * a.rows * a.lanes;
-  for (I i = 0; i < a.nodes; ++i) {
-    const T* near = newest + i * a.lanes - a.lag_steps[which][i] * age;
-    const T later = a.lag_later[which][i];
-    for (I c = 0; c < a.lanes; ++c)
-      result[i * a.lanes + c] = near[c] + later * (near[c - age] - near[c]);
-  }
-}
-static void lag_back(const Arguments& a, I which, const T* cotangent, T* into) {
-  const I age = a.signals * a.rows * a.lanes;
-  for (I i = 0; i < a.nodes; ++i) {
-    T* near = into + i * a.lanes - a.lag_steps[which][i] * age;
-    const T later = a.lag_later[which][i];
-    for (I c = 0; c < a.lanes; ++c) {
-      near[c] += (T(1) - later) * cotangent[i * a.lanes + c];
-      near[c - age] += later * cotangent[i * a.lanes + c];
+// With lanes of nodes, taps are (source, target lane).
+static inline void arrive_node(const Arguments& a, const T* newest, T* result) {
+  for (I r = 0; r < a.rows; ++r)
+    for (I c = 0; c < a.lanes; c += 16) {
+      T sum[16] = {};
+      for (I k = 0; k < a.taps; ++k)
+        for (I j = 0; j < a.nodes; ++j) {
+          const T* weights = a.tap_weights[k] + j * a.lanes + c;
+          const int32_t* offsets = a.tap_offsets[k] + j * a.lanes + c;
+          const T* sent = newest + r * a.lanes + j;
+          _Pragma("omp simd")
+          for (int v = 0; v < 16; ++v) sum[v] += weights[v] * sent[-(I)offsets[v]];
+        }
+      for (int v = 0; v < 16; ++v) result[r * a.lanes + c + v] = sum[v];
     }
-  }
+}
+static inline void scatter_node(const Arguments& a, const T* cotangent, T* into,
+                                const T* newest) {
+  for (I r = 0; r < a.rows; ++r)
+    for (I k = 0; k < a.taps; ++k)
+      for (I j = 0; j < a.nodes; ++j) {
+        const T* weights = a.tap_weights[k] + j * a.lanes;
+        const int32_t* offsets = a.tap_offsets[k] + j * a.lanes;
+        T* gradient = a.tap_gradient ? a.tap_gradient[k] + j * a.lanes : nullptr;
+        const T* own = cotangent + r * a.lanes;
+        const I place = r * a.lanes + j;
+        for (I i = 0; i < a.nodes; ++i) into[place - offsets[i]] += weights[i] * own[i];
+        if (gradient)
+          for (I i = 0; i < a.nodes; ++i) gradient[i] += own[i] * newest[place - offsets[i]];
+      }
+}
+static inline void lag(const Arguments& a, I which, const T* newest, T* result) {
+  const I age = a.signals * a.rows * a.lanes;
+  for (I r = 0; r < a.rows; ++r)
+    for (I c = 0; c < a.lanes; ++c) {
+      const I n = LANES_ARE == batch ? r : c < a.nodes ? c : 0;
+      const T* near = newest + r * a.lanes + c - a.lag_steps[which][n] * age;
+      const T later = a.lag_later[which][n];
+      result[r * a.lanes + c] = near[0] + later * (near[-age] - near[0]);
+    }
+}
+static inline void lag_back(const Arguments& a, I which, const T* cotangent, T* into) {
+  const I age = a.signals * a.rows * a.lanes;
+  for (I r = 0; r < a.rows; ++r)
+    for (I c = 0; c < a.lanes; ++c) {
+      const I n = LANES_ARE == batch ? r : c < a.nodes ? c : 0;
+      T* near = into + r * a.lanes + c - a.lag_steps[which][n] * age;
+      const T later = a.lag_later[which][n], own = cotangent[r * a.lanes + c];
+      near[0] += (T(1) - later) * own;
+      near[-age] += later * own;
+    }
 }
 """

@@ -90,13 +90,15 @@ class Layout:
 
 
 def choose_layout(batch: int, nodes: int, *, coupled: bool, delayed: bool) -> Layout:
-    """Flat without products, lanes of batch members with delays, else what pads less."""
+    """Flat without products; lanes of batch members where that pads less or delays are read."""
+    by_node, by_batch = Layout("node", batch, nodes), Layout("batch", batch, nodes)
     if delayed:
-        return Layout("batch", batch, nodes)
+        # A lane of nodes gathers its sources from as many places; that pays for few members.
+        return by_batch if batch >= PADDING // 2 else by_node
     if not coupled:
         return Layout("flat", batch, nodes)
-    by_node, by_batch = Layout("node", batch, nodes), Layout("batch", batch, nodes)
-    return by_batch if by_batch.size < by_node.size else by_node
+    # Samples leave as rows of nodes: lanes of members must save a quarter to be worth turning.
+    return by_batch if 4 * by_batch.size < 3 * by_node.size else by_node
 
 
 def matrix(layout: Layout, weights: Tensor, *, back: bool) -> Tensor:

@@ -151,6 +151,7 @@ class Simulator:
             history = self._history(system, state, delays.length, batch)
         numbers = sum(noise.normals for noise in system.noises)
         chosen = engine.choose(self.engine, self, steps, batch, resolved, state.carry)
+        names = self._monitors(monitors)
         pieces: list[Result] = []
         carry, done = state.carry, 0
         while done < steps:
@@ -178,6 +179,7 @@ class Simulator:
                 steps=count,
                 skip=skip,
                 every=int(sample_every),
+                kept=self._kept(names),
                 checkpoint_every=checkpoint_every,
             )
             piece = engine.run(chosen, stretch, _teller(on_steps, done, steps))
@@ -187,7 +189,7 @@ class Simulator:
             if on_steps is not None:
                 on_steps(done, steps)
         ended = SimulationState(carry, history, state.step + steps, state.seed, self.dt)
-        return self._trajectory(pieces, ended, state.step, steps, skip, sample_every, monitors)
+        return self._trajectory(pieces, ended, state.step, steps, skip, sample_every, names)
 
     def stream(self, duration: float, piece: float, **arguments: Any) -> Iterator[Trajectory]:
         """The same run in pieces of `piece` ms, one Trajectory each, bit for bit; see `run`.
@@ -370,16 +372,9 @@ class Simulator:
         steps: int,
         skip: int,
         every: int,
-        monitors: tuple[str, ...] | None,
+        names: tuple[str, ...],
     ) -> Trajectory:
         node = self.network.node
-        names = node.states if monitors is None else tuple(monitors)
-        unknown = [name for name in names if name not in node.states + node.outputs]
-        if unknown:
-            raise SimulationError(
-                f"monitors: {type(node).__name__} has no {unknown[0]!r}; "
-                f"one of {', '.join(node.states + node.outputs)}"
-            )
         single = [piece.samples for piece in pieces]
         whole = (
             single[0]
@@ -388,24 +383,48 @@ class Simulator:
         )
         number = np.arange(first + 1, first + steps + 1)
         time = number[(number > skip) & ((number - skip) % every == 0)] * self.dt
-        self._check_finite(whole, state, time)
-        kept = {name: node.output(name, tuple(whole)) for name in names}
+        places = self._kept(names)
+        states = dict(zip((node.states[k] for k in places), whole, strict=True))
+        self._check_finite(states, state, time)
+        if set(names) <= set(states):
+            kept = {name: states[name] for name in names}
+        else:
+            kept = {name: node.output(name, tuple(whole)) for name in names}
         units = {name: node.state_units.get(name, "1") for name in names}
         return Trajectory(time, kept, state, self.network.labels, units)
 
+    def _monitors(self, monitors: tuple[str, ...] | None) -> tuple[str, ...]:
+        """What to keep: `monitors`, or all states."""
+        node = self.network.node
+        names = node.states if monitors is None else tuple(monitors)
+        unknown = [name for name in names if name not in node.states + node.outputs]
+        if unknown:
+            raise SimulationError(
+                f"monitors: {type(node).__name__} has no {unknown[0]!r}; "
+                f"one of {', '.join(node.states + node.outputs)}"
+            )
+        return names
+
+    def _kept(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Numbers of the states that monitors need: all of them where one is an output."""
+        node = self.network.node
+        if any(name in node.outputs for name in names):
+            return tuple(range(len(node.states)))
+        return tuple(k for k, name in enumerate(node.states) if name in names)
+
     def _check_finite(
-        self, samples: list[Tensor], state: SimulationState, time: np.ndarray
+        self, samples: dict[str, Tensor], state: SimulationState, time: np.ndarray
     ) -> None:
         """Raise SimulationError with the first state that is no finite number."""
-        ends = state.carry[: len(samples)]
+        ends = state.carry[: len(self.network.node.states)]
         if any(torch._C._functorch.is_functorch_wrapped_tensor(end) for end in ends):
             return  # inside vmap or grad values cannot be looked at
         if all(bool(torch.isfinite(end.detach()).all()) for end in ends):
             return
         node, labels = self.network.node, self.network.labels
         found: list[tuple[float, str]] = []
-        for name, values, end in zip(node.states, samples, ends, strict=True):
-            bad = (~torch.isfinite(values.detach())).nonzero()
+        for name, end in zip(node.states, ends, strict=True):
+            bad = (~torch.isfinite(samples[name].detach())).nonzero() if name in samples else []
             if len(bad):
                 member, row, place = min((tuple(map(int, b)) for b in bad), key=lambda b: b[1])
                 found.append((float(time[row]), f"{name} of {labels[place]!r} (member {member})"))
@@ -415,7 +434,7 @@ class Simulator:
         when, what = min(found)
         raise SimulationError(
             f"the trajectory explodes: {what} is no finite number by {when:g} ms; a smaller dt "
-            f"than {self.dt:g} ms, weaker coupling or inputs, or other parameters would keep it finite"
+            f"than {self.dt:g} ms, weaker coupling or inputs, or other parameters keep it finite"
         )
 
 

@@ -21,8 +21,8 @@ class Stretch:
     (time, signal, batch, node), what travelled before, where something is delayed. drive: for each
     input (batch or 1, steps or 1, node or 1), or None; normals: (batch, steps, number, node), or
     None. A state is kept after the steps n > skip with (n − skip) % every == 0, counted from the
-    start of the whole run. checkpoint_every: steps after which gradients start anew from a stored
-    carry; 0 stores every step.
+    start of the whole run; kept: numbers of the states that are. checkpoint_every: steps after
+    which gradients start anew from a stored carry; 0 stores every step.
     """
 
     network: Network
@@ -38,17 +38,13 @@ class Stretch:
     steps: int
     skip: int
     every: int
+    kept: tuple[int, ...]
     checkpoint_every: int = 0
 
     @property
     def nodes(self) -> int:
         """Number of nodes."""
         return self.network.nodes
-
-    @property
-    def states(self) -> int:
-        """Number of states of a node."""
-        return len(self.system.node.states)
 
     def keeps(self, step: int) -> bool:
         """Whether the state after this step of the stretch, counted from 0, is kept."""
@@ -80,7 +76,7 @@ class Stretch:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a stretch leaves: kept states, each (batch, sample, node), and where it ended."""
+    """What a stretch leaves: the kept states, each (batch, sample, node), and where it ended."""
 
     samples: list[Tensor]
     carry: State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from artifact import bundle
+from artifact import bundle, noise
 from artifact.arrays import Array, decode_npz
 from artifact.errors import GoldenError, InputError, ManifestError
 from artifact.inputs import check_array
@@ -27,9 +27,12 @@ def read(manifest: Manifest, data: bytes) -> tuple[dict[str, Array], dict[str, A
     try:
         for spec in manifest.inputs:
             check_array(spec, arrays[f"input.{spec.name}"], sizes)
+        inputs = {spec.name: arrays[f"input.{spec.name}"] for spec in manifest.inputs}
+        if manifest.noise is not None:
+            noise.check_steps(manifest.noise, inputs)
+            noise.check_seeds(manifest.noise, inputs)
     except InputError as error:
         raise GoldenError(f"{bundle.GOLDEN}: {error}") from None
-    inputs = {spec.name: arrays[f"input.{spec.name}"] for spec in manifest.inputs}
     return inputs, {spec.name: arrays[f"output.{spec.name}"] for spec in manifest.outputs}
 
 

@@ -25,6 +25,22 @@ def refuse_names(wanted: Sequence[str], inputs: Mapping[str, Array]) -> None:
             raise InputError(f"{names[0]}: {kind}; inputs: {', '.join(wanted)}", names[0])
 
 
+def with_defaults(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs, and those left out that have a default, filled with it in every row."""
+    absent = [spec for spec in specs if spec.default is not None and spec.name not in inputs]
+    given = [array for array in inputs.values() if np.ndim(array)]
+    if not absent or not given:
+        return dict(inputs)
+    rows = len(given[0])
+    filled = {
+        spec.name: np.full(
+            (rows, *(size for size in spec.shape[1:] if size is not None)), spec.default, spec.dtype
+        )
+        for spec in absent
+    }
+    return {**inputs, **filled}
+
+
 def check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
     """Check one input's type, rank and sizes; `sizes` collects axis sizes shared by name."""
     name = spec.name

@@ -22,6 +22,7 @@ NONFINITE = ("refuse", "allow")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 1 << 26
 
 
 def canonical_json(value: Any) -> bytes:
@@ -40,7 +41,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype, named axes, unit and meaning of an input or output; `batch` comes first."""
+    """Name, dtype, named axes, unit and meaning of an input or output; `batch` comes first.
+
+    `default`: the number that fills an input which is left out; None where it has to be given.
+    """
 
     name: str
     dtype: str
@@ -48,6 +52,7 @@ class TensorSpec:
     unit: str
     meaning: str
     nonfinite: str = "refuse"
+    default: float | None = None
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -62,6 +67,7 @@ class TensorSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
+        default = {} if self.default is None else {"default": self.default}
         return {
             "name": self.name,
             "dtype": self.dtype,
@@ -69,12 +75,14 @@ class TensorSpec:
             "unit": self.unit,
             "meaning": self.meaning,
             "nonfinite": self.nonfinite,
+            **default,
         }
 
     @classmethod
     def from_json(cls, value: Any, where: str = "tensor") -> TensorSpec:
         """Read one spec; raises ManifestError naming the field below `where`."""
-        table = _table(value, where, ("name", "dtype", "axes", "unit", "meaning", "nonfinite"))
+        keys = ("name", "dtype", "axes", "unit", "meaning", "nonfinite")
+        table = _table(value, where, keys, ("default",))
         axes = tuple(
             _axis(item, f"{where}.axes[{i}]")
             for i, item in enumerate(_list(table["axes"], f"{where}.axes"))
@@ -90,7 +98,45 @@ class TensorSpec:
             unit=_text(table["unit"], f"{where}.unit"),
             meaning=_text(table["meaning"], f"{where}.meaning"),
             nonfinite=_choice(table["nonfinite"], f"{where}.nonfinite", NONFINITE),
+            default=_default(table.get("default"), axes, f"{where}.default"),
         )
+
+
+@dataclass(frozen=True)
+class SeededNoise:
+    """Standard normal numbers that the graph takes and that are drawn from a seed, see `noise`.
+
+    `tensor`: name of the graph's input (batch, time, number, node), which callers do not send;
+    `seed`, `member`: the inputs (batch) int64 that they send in its place; `time`: the input whose
+    axis `time` tells how many steps are wanted; `numbers`, `nodes`: sizes.
+    """
+
+    tensor: str
+    seed: str
+    member: str
+    time: str
+    numbers: int
+    nodes: int
+
+    @classmethod
+    def from_json(cls, value: Any, inputs: tuple[TensorSpec, ...]) -> SeededNoise:
+        """Read it; raises ManifestError where the inputs do not have what it names."""
+        table = _table(value, "noise", tuple(cls.__dataclass_fields__))
+        specs = {spec.name: spec for spec in inputs}
+        for key in ("seed", "member"):
+            spec = specs.get(_text(table[key], f"noise.{key}", _NAME))
+            if spec is None or spec.dtype != "int64" or len(spec.axes) != 1:
+                raise ManifestError(f"noise.{key}: must be the name of an int64 input (batch)")
+        time = specs.get(_text(table["time"], "noise.time", _NAME))
+        if time is None or [axis.name for axis in time.axes[:2]] != ["batch", "time"]:
+            raise ManifestError("noise.time: must be the name of an input (batch, time, …)")
+        tensor = _text(table["tensor"], "noise.tensor", _NAME)
+        if tensor in specs or table["seed"] == table["member"]:
+            raise ManifestError("noise: two tensors share a name")
+        for key in ("numbers", "nodes"):
+            if type(table[key]) is not int or not 1 <= table[key] <= _MOST:
+                raise ManifestError(f"noise.{key}: must be a whole number from 1 to {_MOST}")
+        return cls(**table)
 
 
 @dataclass(frozen=True)
@@ -118,6 +164,7 @@ class Manifest:
     determinism: Mapping[str, Any]
     files: tuple[FileEntry, ...] = ()
     schema: int = field(default=SCHEMA)
+    noise: SeededNoise | None = None
 
     def to_json(self) -> bytes:
         """The manifest's bytes; their sha256 is the artifact's identity."""
@@ -135,6 +182,7 @@ class Manifest:
                 "metrics": dict(self.metrics),
                 "determinism": dict(self.determinism),
                 "files": [vars(entry) for entry in self.files],
+                **({} if self.noise is None else {"noise": vars(self.noise)}),
             }
         )
 
@@ -145,23 +193,26 @@ class Manifest:
         Raises ManifestError naming the field, ConfigMismatchError where the configuration inside
         names another model or does not have the hash that the provenance states.
         """
-        keys = tuple(cls.__dataclass_fields__)
-        table = _table(_parse(data), "manifest", keys)
+        keys = tuple(key for key in cls.__dataclass_fields__ if key != "noise")
+        table = _table(_parse(data), "manifest", keys, ("noise",))
         if table["schema"] != SCHEMA:
             raise ManifestError(f"schema: is {table['schema']!r}; this reader knows {SCHEMA}")
+        inputs = _specs(table["inputs"], "inputs")
+        noise = table.get("noise")
         manifest = cls(
             schema=SCHEMA,
             name=_text(table["name"], "name", _NAME),
             version=_text(table["version"], "version", _NAME),
             task=_text(table["task"], "task", _NAME),
             model=_text(table["model"], "model", _NAME),
-            inputs=_specs(table["inputs"], "inputs"),
+            inputs=inputs,
             outputs=_specs(table["outputs"], "outputs"),
             provenance=_mapping(table["provenance"], "provenance"),
             config=_mapping(table["config"], "config"),
             metrics=_mapping(table["metrics"], "metrics"),
             determinism=_mapping(table["determinism"], "determinism"),
             files=_files(table["files"]),
+            noise=None if noise is None else SeededNoise.from_json(noise, inputs),
         )
         _check_bounds(manifest)
         _check_certificate(manifest)
@@ -227,12 +278,15 @@ def _parse(data: bytes) -> Any:
         raise ManifestError(f"manifest: not JSON ({error})") from None
 
 
-def _table(value: Any, where: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _table(
+    value: Any, where: str, keys: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
     table = _mapping(value, where)
     if missing := [key for key in keys if key not in table]:
         raise ManifestError(f"{where}: lacks {', '.join(missing)}")
-    if unknown := sorted(set(table) - set(keys)):
-        raise ManifestError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(keys)}")
+    if unknown := sorted(set(table) - set(keys) - set(optional)):
+        known = ", ".join((*keys, *optional))
+        raise ManifestError(f"{where}: unknown {', '.join(unknown)}; known: {known}")
     return table
 
 
@@ -270,6 +324,18 @@ def _axis(value: Any, where: str) -> Axis:
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ManifestError(f"{where}.size: is {size!r}; must be a whole number from 1, or null")
     return Axis(_text(table["name"], f"{where}.name", _NAME), size)
+
+
+def _default(value: Any, axes: tuple[Axis, ...], where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ManifestError(f"{where}: is {value!r}; must be a number")
+    if not abs(value) <= sys.float_info.max:
+        raise ManifestError(f"{where}: must be finite")
+    if any(axis.size is None for axis in axes[1:]):
+        raise ManifestError(f"{where}: an axis may vary; all but batch must have a size")
+    return value
 
 
 def _specs(value: Any, where: str) -> tuple[TensorSpec, ...]:

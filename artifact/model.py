@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from artifact import batching, bundle, golden, graph, providers
+from artifact import batching, bundle, golden, graph, noise, providers
 from artifact.arrays import Array
 from artifact.batching import Policy, RowShape
 from artifact.deadline import Clock
@@ -28,7 +28,7 @@ from artifact.errors import (
     InputError,
     RunError,
 )
-from artifact.inputs import check_array, refuse_names, refuse_nonfinite
+from artifact.inputs import check_array, refuse_names, refuse_nonfinite, with_defaults
 from artifact.manifest import Manifest
 
 MAX_PROBED_SHAPES = 64
@@ -122,11 +122,12 @@ class Model:
         """Answer every row of `inputs`; row i of an output belongs to row i of the inputs.
 
         `inputs` maps each input's name to an array with the manifest's dtype and axes, batch first;
-        `deadline` is a `time.monotonic()` value. At most `max_rows` rows run at a time: beside the
-        inputs and answers, memory does not grow with their number (100,000 windows from disk stay
-        below the answer plus 150 MB).
+        one that has a default may be left out. `deadline` is a `time.monotonic()` value. At most
+        `max_rows` rows run at a time: beside the inputs and answers, memory does not grow with
+        their number (100,000 windows from disk stay below the answer plus 150 MB).
         Raises InputError, DeadlineError or RunError.
         """
+        inputs = self.complete(inputs)
         rows = self.check_inputs(inputs)
         if rows > 1 and deadline is None:  # who has no deadline has the time for a probe
             self.certify(batching.row_shape(inputs))
@@ -155,6 +156,10 @@ class Model:
                 start += size
         return answers
 
+    def complete(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs with those that were left out and have a default; nothing is checked."""
+        return with_defaults(self.manifest.inputs, inputs)
+
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
         """The number of rows of `inputs`; raises InputError naming the input and what is wrong."""
         rows = self.check_layout(inputs)
@@ -169,6 +174,8 @@ class Model:
         sizes: dict[str, tuple[int, str]] = {}
         for spec in specs:
             check_array(spec, inputs[spec.name], sizes)
+        if self.manifest.noise is not None:
+            noise.check_steps(self.manifest.noise, inputs)
         return sizes["batch"][0]
 
     def check_values(self, inputs: Mapping[str, Array]) -> None:
@@ -176,6 +183,8 @@ class Model:
         for spec in self.manifest.inputs:
             if spec.nonfinite == "refuse" and spec.dtype.startswith("float"):
                 refuse_nonfinite(spec, inputs[spec.name])
+        if self.manifest.noise is not None:
+            noise.check_seeds(self.manifest.noise, inputs)
 
     def certify(self, shape: RowShape) -> None:
         """Probe how rows of this shape may share a run on this machine; done once for each shape.
@@ -270,6 +279,8 @@ class Model:
     def _run(self, inputs: Mapping[str, Array], clock: Clock) -> dict[str, Array]:
         clock.refuse_late()
         names = self._output_names
+        if self.manifest.noise is not None:
+            inputs = noise.with_noise(self.manifest.noise, inputs)
         feed = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
         try:
             if self._on_gpu:
@@ -303,7 +314,7 @@ def _certified(manifest: Manifest, shape: RowShape) -> tuple[int, ...]:
 def _check_signature(manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
     """Names, dtypes and fixed sizes of the graph must be those of the manifest."""
     for kind, specs, values in (
-        ("inputs", manifest.inputs, session.get_inputs()),
+        ("inputs", noise.graph_inputs(manifest.inputs, manifest.noise), session.get_inputs()),
         ("outputs", manifest.outputs, session.get_outputs()),
     ):
         declared = [spec.name for spec in specs]

@@ -105,6 +105,7 @@ class Service:
         self, request: Request, served: Served, inputs: Mapping[str, Array], deadline: float
     ) -> dict[str, Array]:
         """Check the inputs and run the model; raises what both raise."""
+        inputs = served.model.complete(inputs)
         served.model.check_layout(inputs)
         request.scope["rows"] = len(next(iter(inputs.values())))
         outputs, request.scope["waited"] = await self.engine.predict(served, inputs, deadline)

@@ -15,13 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artifact.noise import standard_normals as standard_normals
 from trainer.dynamics.parameters import Parametrized, Value, parameter, parametrized
 from trainer.registry import Registry
 
 NOISES = Registry("noise", "axonnx.noises")
-
-# Steps whose numbers come from one generator: what makes any step's numbers cheap to find again.
-BLOCK = 1024
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -110,29 +108,6 @@ class OrnsteinUhlenbeck(Noise):
             decay, spread = math.exp(-ratio), math.sqrt(-math.expm1(-2 * ratio) / 2)
         moved = memory[0] * decay + normals[0] * spread
         return (moved,), self.sigma * moved
-
-
-def standard_normals(
-    seed: int, members: range, first: int, steps: int, numbers: int, nodes: int
-) -> np.ndarray:
-    """Standard normal numbers of some steps: (batch, step, number, node) float32.
-
-    members: numbers of the batch members; first: number of the first step of the run, from 0;
-    numbers: how many each node takes a step. The same step of the same member has the same numbers
-    however a run is cut.
-    """
-    drawn = np.empty((len(members), steps, numbers, nodes), np.float32)
-    shape = (BLOCK, numbers, nodes)
-    for block in range(first // BLOCK, -(-(first + steps) // BLOCK)):
-        start, stop = block * BLOCK - first, (block + 1) * BLOCK - first
-        needed = min(BLOCK, first + steps - block * BLOCK)
-        inside = slice(max(start, 0) - start, min(stop, steps) - start)
-        for row, member in enumerate(members):
-            key = np.array([seed, member], np.uint64)
-            generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, block, 1]))
-            numbers_of_block = generator.standard_normal((needed, *shape[1:]), np.float32)
-            drawn[row, max(start, 0) : min(stop, steps)] = numbers_of_block[inside]
-    return drawn
 
 
 def start_generator(seed: int, member: int) -> np.random.Generator:

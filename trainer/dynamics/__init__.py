@@ -1,5 +1,6 @@
 """Networks of neural masses: nodes, connectomes, coupling, delays, noise, and their simulation."""
 
+from trainer.dynamics import nodes
 from trainer.dynamics.connectome import Connectome, ConnectomeError, ConnectomeWarning
 from trainer.dynamics.coupling import COUPLINGS, Additive, Coupling, Diffusive
 from trainer.dynamics.network import Network, NetworkError
@@ -45,6 +46,7 @@ __all__ = [
     "Trajectory",
     "bounded",
     "identity",
+    "nodes",
     "positive",
     "simplex",
     "symmetric",

@@ -13,6 +13,7 @@ from trainer.export import ExportError
 from trainer.folder import RunFolderError
 from trainer.legacy import LegacyError
 from trainer.models import ModelError
+from trainer.objectives import ObjectiveError
 from trainer.registry import RegistryError
 from trainer.schedule import ScheduleError
 from trainer.scoring import ScoringError
@@ -36,6 +37,7 @@ def exit_code(error: Exception) -> int | None:
             EvaluationError,
             LegacyError,
             ModelError,
+            ObjectiveError,
             RecordingError,
             RegistryError,
             RunFolderError,

@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from trainer import metrics
+from trainer import metrics, objectives
 from trainer.data.windows import Batch, Windows
 from trainer.objectives import OBJECTIVES, cross_entropy
 
@@ -37,7 +37,7 @@ def objective(name: str | None, task: str) -> Objective:
     if name is None:
         name = "cross_entropy" if task == "classify" else "mse"
     classifies = name == "cross_entropy"
-    if name in ("mse", "mae", "huber", "cross_entropy") and classifies != (task == "classify"):
+    if name in objectives.__all__ and classifies != (task == "classify"):
         right = "cross_entropy" if task == "classify" else "mse, mae or huber"
         raise ScoringError(
             f"training.objective: {name!r} does not suit the data set's task {task!r}; take {right}"

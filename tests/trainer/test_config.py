@@ -19,6 +19,7 @@ from trainer import yaml_source
 from trainer.config import ConfigError, RunConfig, load_config
 from trainer.data.paths import DataPath
 from trainer.models import MODELS
+from trainer.objectives import OBJECTIVES
 from trainer.registry import DATASETS
 
 Positive = Annotated[float, Field(gt=0)]
@@ -151,7 +152,7 @@ MISTAKES = {
     "unknown objective": (
         "training: {objective: mes}\n",
         "run.yaml:2: training.objective: is \"mes\"; no objective 'mes' (did you mean 'mse'?); "
-        "valid: cross_entropy, huber, mae, mse",
+        "valid: " + ", ".join(OBJECTIVES.names()),
     ),
     "unknown model": (
         "model:\n  name: patchfromer\n",

@@ -1,27 +1,97 @@
-"""Which engine runs a stretch of steps."""
+"""Which engine runs a stretch of steps.
+
+Equal runs have equal bits, so the choice depends on what is run and on whether there is a compiler,
+never on clocks or on what was compiled before.
+"""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from trainer.dynamics import engine_compiled, engine_plain
-from trainer.dynamics.node import State
+import torch
+
+from trainer.dynamics import engine_compiled, engine_plain, engine_replay, kernel_build
 from trainer.dynamics.stretch import Result, Stretch
 
-if TYPE_CHECKING:
-    from trainer.dynamics.simulator import Simulator
+ENGINES = ("auto", "plain", "replay", "compiled")
+
+# Below, tracing (some 0.3 s) or compiling (some 2 s) takes longer than it saves.
+REPLAY_STEPS = 4_000
+COMPILED_STEPS = 20_000
+COMPILED_UPDATES = 100_000_000  # steps x batch x node
 
 
-def choose(
-    asked: str, simulator: Simulator, steps: int, batch: int, values: dict[str, Any], carry: State
-) -> str:
-    """The engine of a run."""
-    return "plain" if asked == "auto" else asked
+class EngineError(ValueError):
+    """An engine cannot run what it was asked to; the text says which can."""
 
 
-def run(chosen: str, stretch: Stretch, advance: Callable[[int], None]) -> Result:
-    """Run a stretch by the chosen engine."""
-    if chosen == "compiled":
-        return engine_compiled.run(stretch, advance)
-    return engine_plain.run(stretch, advance)
+class EngineWarning(UserWarning):
+    """A long run is not compiled."""
+
+
+def run(asked: str, stretch: Stretch, total: int, advance: Callable[[int], None]) -> Result:
+    """Run a stretch by the engine that was asked for; `total`: steps of the whole run."""
+    chosen = _automatic(stretch, total) if asked == "auto" else asked
+    if chosen == "plain":
+        return engine_plain.run(stretch, advance)
+    _check(chosen, stretch)
+    if chosen == "replay":
+        return engine_replay.run(stretch, advance)
+    return engine_compiled.run(stretch, advance)
+
+
+def traced(stretch: Stretch) -> bool:
+    """Whether tensors are inside vmap or grad, where memory cannot be looked at."""
+    values = [*stretch.carry, *stretch.values.values(), *stretch.drive]
+    return any(
+        isinstance(each, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(each)
+        for each in values
+    )
+
+
+def differentiated(stretch: Stretch) -> bool:
+    """Whether a gradient may be asked of the stretch."""
+    return torch.is_grad_enabled() and any(
+        each.requires_grad for each in engine_compiled.tensors_of(stretch).values()
+    )
+
+
+def _automatic(stretch: Stretch, total: int) -> str:
+    if not _fits(stretch):
+        return "plain"
+    updates = total * stretch.batch * stretch.nodes
+    if total >= COMPILED_STEPS or updates >= COMPILED_UPDATES:
+        if kernel_build.compiler() is not None:
+            return "compiled"
+        _say_uncompiled()
+    short = total < REPLAY_STEPS or stretch.history is not None or differentiated(stretch)
+    return "plain" if short else "replay"
+
+
+def _fits(stretch: Stretch) -> bool:
+    """Whether engines that trace the step can run the stretch at all."""
+    lagged = stretch.delays is not None and any(lag[2].requires_grad for lag in stretch.delays.lags)
+    return stretch.carry[0].device.type == "cpu" and not traced(stretch) and not lagged
+
+
+def _check(chosen: str, stretch: Stretch) -> None:
+    if not _fits(stretch):
+        raise EngineError(
+            f"engine {chosen!r} runs on the CPU, outside of vmap and grad, and has no gradient in "
+            "lags; use engine='plain'"
+        )
+    if chosen == "replay" and stretch.history is not None:
+        raise EngineError("engine 'replay' has no delays; use 'plain' or 'compiled'")
+    if chosen == "replay" and differentiated(stretch):
+        raise EngineError("engine 'replay' has no gradients; use 'plain', 'compiled' or no_grad()")
+
+
+@functools.cache
+def _say_uncompiled() -> None:
+    warnings.warn(
+        "no C++ compiler (g++ or clang++) was found: a long simulation runs some ten times slower",
+        EngineWarning,
+        stacklevel=5,
+    )

@@ -30,7 +30,7 @@ _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 def run(stretch: Stretch, advance: Callable[[int], None]) -> Result:
     """Run a stretch of steps; raises TraceError or CompilerError where it cannot be compiled."""
-    tensors = _tensors(stretch)
+    tensors = tensors_of(stretch)
     gradient = torch.is_grad_enabled() and any(
         isinstance(each, Tensor) and each.requires_grad for each in tensors.values()
     )
@@ -55,7 +55,7 @@ def run(stretch: Stretch, advance: Callable[[int], None]) -> Result:
     return Result(whole, tuple(carry), history)
 
 
-def _tensors(stretch: Stretch) -> dict[str, Tensor]:
+def tensors_of(stretch: Stretch) -> dict[str, Tensor]:
     """Everything that a gradient may be asked of, by name."""
     dtype = stretch.carry[0].dtype
     tensors = {f"carry {k}": each for k, each in enumerate(stretch.carry)}
@@ -167,13 +167,13 @@ class _Call:
         )
         self.dtype = self.given[0].dtype
         self.kept: list[Any] = []  # what the arguments point to
-        self.roles = _roles(stretch, carries)
+        self.roles = roles_of(stretch, carries)
         self.arguments = _Arguments()
         self._fill()
 
     def forward(self) -> None:
         """Run the steps."""
-        program = _forward_program(self.job.stretch, self.roles)
+        program = forward_program(self.job.stretch, self.roles)
         self._temporary(program)
         _function(program, self._shape(), "forward")(ctypes.byref(self.arguments))
 
@@ -411,7 +411,8 @@ def _role(name: str) -> tuple[str, str]:
     return role, rest
 
 
-def _roles(stretch: Stretch, carries: int) -> Roles:
+def roles_of(stretch: Stretch, carries: int) -> Roles:
+    """What goes into a step of a stretch."""
     system, delays = stretch.system, stretch.delays
     names = [name for name in stretch.values if name not in ("weights", "speed")]
     if system.row_sums is not None:
@@ -452,7 +453,8 @@ def _structure(system: System) -> tuple[Any, ...]:
 _programs: dict[Any, Program] = {}
 
 
-def _forward_program(stretch: Stretch, roles: Roles) -> Program:
+def forward_program(stretch: Stretch, roles: Roles) -> Program:
+    """The traced step of a stretch, traced once per model, step size and roles."""
     key = (_structure(stretch.system), roles)
     if key not in _programs:
         _programs[key] = trace_forward(stretch.system, roles)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.dynamics import engine
+from trainer.dynamics import engine as engines
+from trainer.dynamics.engine import ENGINES
 from trainer.dynamics.network import Network
 from trainer.dynamics.node import State
 from trainer.dynamics.noise import standard_normals, start_generator
@@ -77,7 +78,7 @@ class Simulator:
     dt: step in ms. scheme: "euler", "heun", "rk4", "exponential_euler" or "stochastic_heun".
     engine: "plain" runs every step as torch operations on any device and under vmap; "replay" runs
     the traced step through numpy, without gradients; "compiled" through a C++ loop made once per
-    model, with gradients; "auto" chooses by the length of the run alone, see `engine.choose`, so
+    model, with gradients; "auto" chooses by the length of the run alone, see `engine`, so
     that equal runs have equal bits.
     """
 
@@ -92,6 +93,8 @@ class Simulator:
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt is {dt}; must be a number of ms above 0")
+        if engine not in ENGINES:
+            raise SimulationError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
         self.network = network
         self.dt = float(dt)
         self.scheme = scheme
@@ -150,7 +153,6 @@ class Simulator:
         if delays is not None:
             history = self._history(system, state, delays.length, batch)
         numbers = sum(noise.normals for noise in system.noises)
-        chosen = engine.choose(self.engine, self, steps, batch, resolved, state.carry)
         names = self._monitors(monitors)
         pieces: list[Result] = []
         carry, done = state.carry, 0
@@ -182,7 +184,7 @@ class Simulator:
                 kept=self._kept(names),
                 checkpoint_every=checkpoint_every,
             )
-            piece = engine.run(chosen, stretch, _teller(on_steps, done, steps))
+            piece = engines.run(self.engine, stretch, steps, _teller(on_steps, done, steps))
             carry, history = piece.carry, piece.history
             pieces.append(piece)
             done += count

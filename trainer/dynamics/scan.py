@@ -7,7 +7,7 @@ trained one. Noise is an input of standard normal numbers; the graph holds no ra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from trainer.dynamics.delays import Delays
 from trainer.dynamics.network import Network
 from trainer.dynamics.node import Node
 from trainer.dynamics.onnx_program import Label, Operators, Value, index, number
+from trainer.dynamics.scan_loop import END, Loop
 from trainer.dynamics.simulator import SimulationState
 from trainer.dynamics.system import System, lagged
 from trainer.dynamics.tracing import Roles, trace_forward, trace_output
 
-_END = 2**31 - 1
+NOISE, STATE, FINAL_STATE = "noise", "state", "final_state"
 
 
 class ScanError(ValueError):
@@ -33,29 +34,39 @@ class ScanError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What is observed of a network, as a model that the network drives.
+    """What is observed of a network: a model at every node that its activity drives.
 
-    node: such as the Balloon model; input: of `node`, which `source`, a state or output of the
-    network's node, enters. output: what is kept of `node`; every: steps from one value to the next.
+    source: state or output of the network's node whose every `sampled`-th value is observed. mean:
+    so many of these are averaged, and the average enters the first input of `node` for one step of
+    `step` ms of `scheme`. output: state or output of `node` that is kept after every `every`-th of
+    its steps.
     """
 
     node: Node
     source: str
+    sampled: int
+    mean: int
+    step: float
+    scheme: str
     output: str
     every: int
-    input: str | None = None
-    scheme: str = "heun"
-    start: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the network from one kept value to the next."""
+        return self.sampled * self.mean * self.every
 
 
 @dataclass(frozen=True, eq=False)
 class Exported:
     """What becomes of a network in a graph.
 
-    values: of all parameters; dt in ms; scheme: see `Simulator`. start: one batch member's state
-    and history, from which every run begins. driven: inputs of the node that take a stimulus;
-    held: constants that enter inputs. parameters: names of the parameters that are inputs of the
-    graph. monitors: states or outputs that are kept; every: steps from one kept value to the next.
+    values: of all parameters; dt in ms; scheme: see `Simulator`. start: state and history of one
+    batch member, from which every run begins. driven: inputs of the node that take a stimulus;
+    held: constants that enter inputs, beside a stimulus too. parameters: names of those that are
+    inputs of the graph. monitors: states or outputs that are kept after every `every`-th step.
+    carries_on: the state at the start is an input and that at the end an output, so that a long run
+    can be made in pieces; what is observed begins anew then, so there may be no `observed`.
     """
 
     network: Network
@@ -69,6 +80,7 @@ class Exported:
     monitors: tuple[str, ...]
     every: int
     observed: Observed | None = None
+    carries_on: bool = False
 
     @property
     def numbers(self) -> int:
@@ -79,20 +91,18 @@ class Exported:
         """What the stimulus of an input of the node is called in the graph."""
         return "stimulus" if len(self.driven) == 1 else f"stimulus.{name}"
 
-    def per_node(self, name: str) -> bool:
-        """Whether a parameter has a value for each node, rather than one for all."""
-        return bool(np.shape(_plain(self.values[name])))
+    def width(self, name: str) -> int:
+        """How many values a parameter has for a row: one, or one per node."""
+        return self.network.nodes if np.shape(_plain(self.values[name])) else 1
 
 
-NOISE = "noise"
-
-
-def scan_graph(exported: Exported) -> onnx.GraphProto:
-    """The graph of a network.
+def scan_graph(exported: Exported) -> tuple[onnx.GraphProto, np.ndarray]:
+    """The graph of a network, and the state (1, value) from which it starts.
 
     Inputs: the stimulus of every driven input (batch, time, node), `noise` (batch, time, number,
-    node) where the network has any, every parameter that is an input (batch, 1) or (batch, node).
-    Outputs: every monitor and what is observed, (batch, time, node) at their own steps.
+    node) where the network has any, every parameter that is an input (batch, 1) or (batch, node),
+    and where runs carry on, `state` (batch, value). Outputs: every monitor and what is observed,
+    (batch, time, node) at their own steps, and `final_state` (batch, value).
     Raises ScanError, OperatorError, TraceError.
     """
     return _Graph(exported).build()
@@ -103,90 +113,95 @@ class _Graph:
 
     def __init__(self, exported: Exported) -> None:
         self.exported = exported
-        self.operators = Operators()
         self.network = exported.network
         self.nodes = exported.network.nodes
         self.values = {name: _plain(value) for name, value in exported.values.items()}
         self._check()
-        self.system = self.network.system(self._tensors(), exported.dt, exported.scheme)
-        self.delays = self.network.delays(self._tensors(), exported.dt)
-        self.scanned: list[tuple[str, str, list[Any]]] = []  # in the graph, in a step, its axes
-        self.carried: list[tuple[str, Value, Value]] = []  # before a step, after it, at the start
+        tensors = {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in self.values.items()
+        }
+        self.system = self.network.system(tensors, exported.dt, exported.scheme)
+        self.delays = self.network.delays(tensors, exported.dt)
+        self.operators = Operators()
+        self.loop = Loop(self.operators, "carry", self.nodes)
+        self.outputs: list[onnx.ValueInfoProto] = []
 
-    def build(self) -> onnx.GraphProto:
-        """The whole graph."""
-        exported = self.exported
-        carry = self._begin(exported.start.carry, "carry")
-        moved = self._step(carry)
-        kept = self._outputs(self.network.node, "node", exported.monitors, moved)
-        every = dict.fromkeys(kept, exported.every)
-        if exported.observed is not None:
-            kept |= self._observe(exported.observed, moved)
-            every[exported.observed.output] = exported.observed.every
-        return self._assemble(kept, every)
+    def build(self) -> tuple[onnx.GraphProto, np.ndarray]:
+        """The whole graph, and where it starts."""
+        exported, observed = self.exported, self.exported.observed
+        moved = self._step()
+        names = dict.fromkeys(exported.monitors)
+        if observed is not None:
+            names[observed.source] = None
+        kept = {
+            f"{name}_all": self._output(self.system.node, name, moved, self._parameters())
+            for name in names
+        }
+        state = Value(STATE, whole=True) if exported.carries_on else None
+        nodes = self.loop.close(kept, state)
+        start = np.concatenate([each.start for each in self.loop.carried], axis=1)  # type: ignore[misc]
+        for name in exported.monitors:
+            self._keep(name, Value(f"{name}_all"), exported.every)
+        if observed is not None:
+            nodes += self._observe(observed)
+        if exported.carries_on:
+            end = self.loop.end()
+            self._result(FINAL_STATE, end, [start.shape[1]])
+        nodes += self.operators.before
+        inputs = [_info(each.name, "time", *each.axes) for each in self.loop.scanned] + [
+            _info(name, exported.width(name)) for name in exported.parameters
+        ]
+        if exported.carries_on:
+            inputs.append(_info(STATE, start.shape[1]))
+        constants = self.operators.constants
+        return helper.make_graph(nodes, "network", inputs, self.outputs, constants), start
 
     def _check(self) -> None:
         exported, node = self.exported, self.network.node
         for name, value in self.values.items():
             if name != "weights" and np.ndim(value) == 2 and np.shape(value)[0] > 1:
-                raise ScanError(
-                    f"{name} has {np.shape(value)[0]} batch members; export one of them"
-                )
+                members = np.shape(value)[0]
+                raise ScanError(f"{name} has {members} batch members; export one of them")
         fixed = {"weights", "speed", *(f"node.{name}" for _, name in node.lags.values())}
         for name in exported.parameters:
             if name not in self.values or name in fixed:
-                allowed = [each for each in self.values if each not in fixed]
-                raise ScanError(
-                    f"parameters: {name!r} cannot be an input; {', '.join(allowed)} can"
-                )
+                allowed = ", ".join(each for each in self.values if each not in fixed)
+                raise ScanError(f"parameters: {name!r} cannot be an input; one of {allowed}")
         for name in (*exported.driven, *exported.held):
             if name not in node.inputs:
                 raise ScanError(f"inputs: no {name!r}; one of {', '.join(node.inputs)}")
-        for name in exported.monitors:
+        observed = () if exported.observed is None else (exported.observed.source,)
+        for name in exported.monitors + observed:
             if name not in node.states + node.outputs:
                 known = ", ".join(node.states + node.outputs)
                 raise ScanError(f"monitors: no {name!r}; one of {known}")
-        if not exported.driven and not exported.numbers:
-            raise ScanError("no stimulus and no noise: nothing says how many steps are wanted")
+        if not exported.driven:
+            raise ScanError("no stimulus: nothing says how many steps are wanted")
+        if exported.carries_on and observed:
+            raise ScanError("what is observed begins anew in every run: it cannot carry on")
 
-    def _tensors(self) -> dict[str, Any]:
-        return {
-            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for name, value in self.values.items()
-        }
-
-    def _begin(self, start: tuple[Tensor, ...], name: str) -> list[Value]:
-        """Values that are carried from step to step, and where they begin."""
-        carry = []
-        for place, tensor in enumerate(start):
-            first = _array(tensor).reshape(1, -1)
-            carry.append(Value(f"{name}_{place}", moving=True, whole=True))
-            self.carried.append((carry[-1].name, carry[-1], number(first)))
-        return carry
-
-    def _carry_on(self, before: Value, after: Value) -> None:
-        place = next(k for k, (name, _, _) in enumerate(self.carried) if name == before.name)
-        name, _, start = self.carried[place]
-        self.carried[place] = (name, after, start)
-
-    def _step(self, carry: list[Value]) -> list[Value]:
-        """The step of the network; returns what is carried on."""
+    def _step(self) -> list[Value]:
+        """The step of the network; returns the states after it."""
         exported, system, node = self.exported, self.system, self.network.node
+        carry = [self.loop.carry(_array(each).reshape(1, -1)) for each in exported.start.carry]
         drive = {
-            node.inputs.index(name): self._drive(name)
-            for name in node.inputs
+            place: self._drive(name)
+            for place, name in enumerate(node.inputs)
             if name in exported.driven or name in exported.held
         }
-        arrived, history = self._arrivals()
+        history, arrived = None, []
+        if self.delays is not None:
+            history = self.loop.carry(self._past(self.delays))
+            arrived = self._arrivals(self.delays, history)
         parameters = self._parameters()
-        given: dict[Label, Value] = {("carry", str(k)): each for k, each in enumerate(carry)}
-        given |= {("drive", str(k)): each for k, each in drive.items()}
-        given |= {("normal", str(k)): each for k, each in enumerate(self._normals())}
-        given |= {("arrived", str(k)): each for k, each in enumerate(arrived)}
-        given |= {("parameter", name): each for name, each in parameters.items()}
+        given = _labelled("carry", carry) | _labelled("normal", self._normals())
+        given |= _labelled("arrived", arrived)
+        given |= {("drive", str(place)): value for place, value in drive.items()}
+        given |= {("parameter", name): value for name, value in parameters.items()}
         if system.weights is not None:
             given["weights", ""] = number(_array(system.weights))
-        sent = 0 if history is None else len(system.travelling(exported.start.carry))
+        sent = 0 if self.delays is None else self.delays.signals
         roles = Roles(
             carry=len(carry),
             drive=tuple(drive),
@@ -198,33 +213,30 @@ class _Graph:
             coupled=system.weights is not None,
         )
         found = self.operators.run(trace_forward(system, roles), given)
-        moved = [self._whole(found["carry", str(k)]) for k in range(len(carry))]
-        for before, after in zip(carry, moved, strict=True):
-            self._carry_on(before, after)
+        for place, before in enumerate(carry):
+            self.loop.move(before, found["carry", str(place)])
         if history is not None:
-            leaving = [self._whole(found["sent", str(k)]) for k in range(sent)]
-            edges = [index([each]) for each in (sent * self.nodes, _END, 1)]
-            kept = self.operators.add("Slice", history, *edges)
-            self._carry_on(history, self.operators.add("Concat", kept, *leaving, axis=1))
-        return moved
+            leaving = [self.loop.whole(found["sent", str(k)]) for k in range(sent)]
+            edges = [index([each]) for each in (sent * self.nodes, END, 1)]
+            rest = self.operators.add("Slice", history, *edges)
+            self.loop.move(history, self.operators.add("Concat", rest, *leaving, axis=1))
+        return [each.after for each in self.loop.carried[: len(node.states)]]
 
     def _drive(self, name: str) -> Value:
+        """What enters an input of the node in a step."""
         held = self.exported.held.get(name)
         constant = None if held is None else number(_array(held))
         if name not in self.exported.driven:
             assert constant is not None
             return constant
-        own = self.exported.stimulus(name)
-        self.scanned.append((own, f"{own}_now", ["batch", self.nodes]))
-        now = Value(f"{own}_now", moving=True, whole=True)
+        now = self.loop.scan(self.exported.stimulus(name), self.nodes)
         return now if constant is None else self.operators.add("Add", now, constant)
 
     def _normals(self) -> list[Value]:
         numbers = self.exported.numbers
         if not numbers:
             return []
-        self.scanned.append((NOISE, f"{NOISE}_now", ["batch", numbers, self.nodes]))
-        now = Value(f"{NOISE}_now", moving=True, whole=True)
+        now = self.loop.scan(NOISE, numbers, self.nodes)
         return [self.operators.add("Gather", now, index(k), axis=1) for k in range(numbers)]
 
     def _parameters(self) -> dict[str, Value]:
@@ -239,39 +251,33 @@ class _Graph:
             found["row_sums"] = number(_array(self.system.row_sums))
         return found
 
-    def _arrivals(self) -> tuple[list[Value], Value | None]:
-        """What arrives in a step, as `delays.arrivals` has it, and the history it is read from.
+    def _arrivals(self, delays: Delays, history: Value) -> list[Value]:
+        """What arrives in a step, as `delays.arrivals` has it.
 
         The history is (batch, time · signal · node), the newest step last.
         """
-        delays = self.delays
-        if delays is None:
-            return [], None
-        history = Value("history", moving=True, whole=True)
-        self.carried.append((history.name, history, number(self._past(delays))))
-        lags = lagged(self.network.node)
+        operators = self.operators
         arrived = []
-        for signal in range(delays.signals - len(lags)):
+        for signal in range(delays.signals - len(lagged(self.network.node))):
             total: Value | None = None
             for tap in delays.taps:
                 sent = self._sent(delays, history, signal, tap.steps)  # (batch, target, source)
-                share = self.operators.add("Mul", sent, number(_array(tap.weights)))
-                part = self.operators.add("ReduceSum", share, index([2]), keepdims=0)
-                total = part if total is None else self.operators.add("Add", total, part)
+                share = operators.add("Mul", sent, number(_array(tap.weights)))
+                part = operators.add("ReduceSum", share, index([2]), keepdims=0)
+                total = part if total is None else operators.add("Add", total, part)
             assert total is not None
             arrived.append(total)
         for signal, steps, later in delays.lags:
             near = self._sent(delays, history, signal, steps)
             far = self._sent(delays, history, signal, steps + 1)
-            change = self.operators.add("Sub", far, near)
-            part = self.operators.add("Mul", number(_array(later)), change)
-            arrived.append(self.operators.add("Add", near, part))
-        return arrived, history
+            change = operators.add("Sub", far, near)
+            part = operators.add("Mul", number(_array(later)), change)
+            arrived.append(operators.add("Add", near, part))
+        return arrived
 
     def _sent(self, delays: Delays, history: Value, signal: int, steps: Tensor) -> Value:
-        """What left a node so many steps ago; the last axis of `steps` is the node."""
-        ago = steps.numpy()
-        place = ((delays.length - 1 - ago) * delays.signals + signal) * self.nodes
+        """What left a node so many steps ago; the last axis of `steps` is that node."""
+        place = ((delays.length - 1 - steps.numpy()) * delays.signals + signal) * self.nodes
         return self.operators.add("Gather", history, index(place + np.arange(self.nodes)), axis=1)
 
     def _past(self, delays: Delays) -> np.ndarray:
@@ -280,133 +286,84 @@ class _Graph:
         if start.history is None:
             now = torch.stack(self.system.travelling(start.carry))[None]
             past = now.expand(delays.length, *now.shape[1:])
-        elif len(start.history) < delays.length:
-            missing = delays.length - len(start.history)
-            oldest = start.history[:1].expand(missing, *start.history.shape[1:])
-            past = torch.cat([oldest, start.history])
         else:
-            past = start.history[-delays.length :]
+            missing = max(0, delays.length - len(start.history))
+            oldest = start.history[:1].expand(missing, *start.history.shape[1:])
+            past = torch.cat([oldest, start.history])[-delays.length :]
         return _array(past)[:, :, 0].reshape(1, -1)
 
-    def _observe(self, observed: Observed, moved: list[Value]) -> dict[str, Value]:
-        """The step of what the network drives, and what is kept of it."""
-        node = observed.node
-        first = [_start(node, name, observed.start) for name in node.states]
-        carry = self._begin(tuple(torch.full((1, self.nodes), each) for each in first), "observed")
-        source = self._outputs(self.network.node, "node", (observed.source,), moved)
-        place = node.inputs.index(observed.input or node.inputs[0])
-        system = System(
-            node=node,
-            coupling=None,
-            noises=(),
-            weights=None,
-            row_sums=None,
-            delayed=False,
-            dt=self.exported.dt,
-            scheme=observed.scheme,
-        )
-        roles = Roles(len(carry), (place,), 0, 0, 0, (), len(node.inputs), coupled=False)
-        given: dict[Label, Value] = {("carry", str(k)): each for k, each in enumerate(carry)}
-        given["drive", str(place)] = source[observed.source]
-        found = self.operators.run(trace_forward(system, roles), given)
-        after = [self._whole(found["carry", str(k)]) for k in range(len(carry))]
-        for before, each in zip(carry, after, strict=True):
-            self._carry_on(before, each)
-        return self._outputs(node, "", (observed.output,), after)
+    def _observe(self, observed: Observed) -> list[onnx.NodeProto]:
+        """The second loop: what is observed of the first one's activity."""
+        node, operators = observed.node, self.operators
+        activity = self._every(Value(f"{observed.source}_all"), observed.sampled)
+        mean = self._mean(activity, observed.mean)
+        loop = Loop(operators, "observed", self.nodes)
+        carry = [loop.carry(np.full((1, self.nodes), _start(node, k))) for k in node.states]
+        system = System(node, None, (), None, None, False, observed.step, observed.scheme)
+        roles = Roles(len(carry), (0,), 0, 0, 0, (), len(node.inputs), coupled=False)
+        given = _labelled("carry", carry)
+        given["drive", "0"] = loop.scan(mean.name, self.nodes)
+        found = operators.run(trace_forward(system, roles), given)
+        for place, before in enumerate(carry):
+            loop.move(before, found["carry", str(place)])
+        after = [each.after for each in loop.carried]
+        name = observed.output
+        nodes = loop.close({f"{name}_all": self._output(node, name, after, {})})
+        self._keep(name, Value(f"{name}_all"), observed.every)
+        return nodes
 
-    def _outputs(
-        self, node: Node, prefix: str, names: tuple[str, ...], state: list[Value]
-    ) -> dict[str, Value]:
-        """States or outputs of a node, by name."""
-        own = self._parameters() if prefix else {}
-        parameters = {k: v for k, v in own.items() if k.startswith(f"{prefix}.")}
-        node = self.system.node if prefix else node
-        kept: dict[str, Value] = {}
-        for name in names:
-            if name in node.states:
-                kept[name] = state[node.states.index(name)]
-                continue
-            given: dict[Label, Value] = {
-                ("carry", str(k)): state[k] for k in range(len(node.states))
-            }
-            given |= {("parameter", key): value for key, value in parameters.items()}
-            program = trace_output(node, name, tuple(parameters))
-            kept[name] = self._whole(self.operators.run(program, given)["output", name])
-        return kept
-
-    def _whole(self, value: Value) -> Value:
-        """The value with all its rows and nodes, computed in every step."""
-        if value.moving and value.whole:
-            return value
-        carry = Value("carry_0", moving=True, whole=True)
-        found = self.operators.add("Expand", value, self.operators.add("Shape", carry))
-        return replace(found, whole=True)
-
-    def _assemble(self, kept: dict[str, Value], every: dict[str, int]) -> onnx.GraphProto:
-        operators, sizes = self.operators, ["batch", self.nodes]
-        self._once([after for _, after, _ in self.carried] + list(kept.values()))
-        ends = [self._named(after, f"{name}_next") for name, after, _ in self.carried]
-        ends += [self._named(value, f"{name}_kept") for name, value in kept.items()]
-        widths = [start.constant.shape[1] for _, _, start in self.carried]  # type: ignore[union-attr]
-        inside = [
-            _info(name, ["batch", width])
-            for (name, _, _), width in zip(self.carried, widths, strict=True)
-        ]
-        inside += [_info(now, axes) for _, now, axes in self.scanned]
-        leaving = [_info(name, ["batch", width]) for name, width in zip(ends, widths, strict=False)]
-        leaving += [_info(name, sizes) for name in ends[len(widths) :]]
-        body = helper.make_graph(operators.step, "step", inside, leaving)
-        starts = [self._started(start) for _, _, start in self.carried]
-        whole = {name: name if every[name] == 1 else f"{name}_all" for name in kept}
-        scan = helper.make_node(
-            "Scan",
-            starts + [name for name, _, _ in self.scanned],
-            [f"{name}_end" for name, _, _ in self.carried] + list(whole.values()),
-            body=body,
-            num_scan_inputs=len(self.scanned),
-            scan_input_axes=[1] * len(self.scanned),
-            scan_output_axes=[1] * len(kept),
-        )
-        after = []
-        for name, source in whole.items():
-            if source != name:
-                edges = [index([each]) for each in (every[name] - 1, _END, 1, every[name])]
-                names = [source, *(operators.name_of(each) for each in edges)]
-                after.append(helper.make_node("Slice", names, [name]))
-        inputs = [_info(name, [axes[0], "time", *axes[1:]]) for name, _, axes in self.scanned]
-        inputs += [
-            _info(name, ["batch", self.nodes if self.exported.per_node(name) else 1])
-            for name in self.exported.parameters
-        ]
-        outputs = [
-            _info(name, ["batch", "time" if every[name] == 1 else f"{name}_time", self.nodes])
-            for name in kept
-        ]
-        nodes = [*operators.before, scan, *after]
-        return helper.make_graph(nodes, "network", inputs, outputs, operators.constants)
-
-    def _once(self, values: list[Value]) -> None:
-        assert all(each.moving and each.whole for each in values)
-
-    def _named(self, value: Value, name: str) -> str:
-        """A name of its own for what leaves the step: one value may leave under several."""
-        self.operators.step.append(helper.make_node("Identity", [value.name], [name]))
-        return name
-
-    def _started(self, start: Value) -> str:
-        """The name of a starting value in all rows of the batch."""
+    def _mean(self, activity: Value, many: int) -> Value:
+        """Means of `many` values each, (batch, time, node); an incomplete one is left out."""
+        if many == 1:
+            return activity
         operators = self.operators
-        first = Value(self.scanned[0][0])
-        batch = operators.add("Shape", first, start=0, end=1)
-        width = start.constant.shape[1]  # type: ignore[union-attr]
-        shape = operators.add("Concat", batch, index([width]), axis=0)
-        return operators.add("Expand", start, shape).name
+        time = operators.add("Shape", activity, start=1, end=2)
+        count = operators.add("Div", time, index([many]))
+        whole = operators.add("Mul", count, index([many]))
+        used = operators.add("Slice", activity, index([0]), whole, index([1]), index([1]))
+        batch = operators.add("Shape", activity, start=0, end=1)
+        sizes = [batch, count, index([many]), index([self.nodes])]
+        parts = operators.add("Reshape", used, operators.add("Concat", *sizes, axis=0))
+        # Over the last axis, where a row's sum is the same among others.
+        turned = operators.add("Transpose", parts, perm=[0, 1, 3, 2])
+        return operators.add("ReduceMean", turned, index([3]), keepdims=0)
+
+    def _output(
+        self, node: Node, name: str, state: list[Value], parameters: dict[str, Value]
+    ) -> Value:
+        """A state or output of a node, of its states; parameters: those that are no numbers."""
+        if name in node.states:
+            return state[node.states.index(name)]
+        own = {key: value for key, value in parameters.items() if key.startswith("node.")}
+        given = _labelled("carry", state[: len(node.states)])
+        given |= {("parameter", key): value for key, value in own.items()}
+        return self.operators.run(trace_output(node, name, tuple(own)), given)["output", name]
+
+    def _every(self, value: Value, every: int) -> Value:
+        """Every so many-th value along time, the first of them after `every` steps."""
+        if every == 1:
+            return value
+        edges = [index([each]) for each in (every - 1, END, 1, every)]
+        return self.operators.add("Slice", value, *edges)
+
+    def _keep(self, name: str, value: Value, every: int) -> None:
+        """Let every so many-th value be a result of the graph."""
+        time = "time" if every == 1 and self.exported.observed is None else f"{name}_time"
+        self._result(name, self._every(value, every), [time, self.nodes])
+
+    def _result(self, name: str, value: Value, axes: list[Any]) -> None:
+        self.operators.before.append(helper.make_node("Identity", [value.name], [name]))
+        self.outputs.append(_info(name, *axes))
 
 
-def _start(node: Node, name: str, given: Mapping[str, float]) -> float:
-    value = given.get(name, node.start.get(name, 0.0))
+def _labelled(role: str, values: list[Value]) -> dict[Label, Value]:
+    return {(role, str(place)): value for place, value in enumerate(values)}
+
+
+def _start(node: Node, name: str) -> float:
+    value = node.start.get(name, 0.0)
     if isinstance(value, tuple):
-        raise ScanError(f"{type(node).__name__}.{name} starts at random; say where it starts")
+        raise ScanError(f"{type(node).__name__}.{name} starts at random: it cannot observe")
     return float(value)
 
 
@@ -425,5 +382,5 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(array, np.float32, order="C") if array.dtype.kind == "f" else array
 
 
-def _info(name: str, axes: list[Any]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, axes)
+def _info(name: str, *axes: Any) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *axes])

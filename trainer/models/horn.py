@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
+from trainer.dynamics.simulator import Engine
 from trainer.models.columns import Columns
 from trainer.models.horn_layer import LARGEST_OMEGA, HornLayer
 from trainer.registry import MODELS
@@ -29,7 +30,9 @@ class Horn(nn.Module):
     0 makes all units alike. fit: which of the four are fitted, unit by unit. delay: ms, longest
     delay between the units of a layer; each pair's is drawn evenly, in whole steps; layer_delay:
     the same between layers. recurrent_bias: whether the recurrent input has a bias. draws: seed of
-    the parameters and delays that are drawn.
+    the parameters and delays that are drawn. engine: what runs the oscillators while they are
+    trained and scored, see `Simulator`; "compiled" is several times as fast as "plain" and needs a
+    C++ compiler. The exported graph is the same.
     """
 
     tasks = frozenset({"classify"})
@@ -53,6 +56,7 @@ class Horn(nn.Module):
         layer_delay: Annotated[float, Field(ge=0)] = 0.0,
         recurrent_bias: bool = True,
         draws: Annotated[int, Field(ge=0)] = 0,
+        engine: Engine = "auto",
     ) -> None:
         super().__init__()
         assert context.classes is not None
@@ -73,6 +77,7 @@ class Horn(nn.Module):
                 input_delay=layer_delay if number else 0.0,
                 bias=recurrent_bias,
                 seed=draws + number,
+                engine=engine,
             )
             self.layers.append(layer)
             width = units

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainer.dynamics import Additive, Connectome, Network, Param, Simulator, bounded, positive
 from trainer.dynamics.nodes.horn import Horn
 from trainer.dynamics.parameters import Transform
+from trainer.dynamics.simulator import Engine
 
 SCHEME = "symplectic_euler"
 
@@ -24,7 +25,8 @@ class HornLayer(nn.Module):
     this share of their values. fit: names of those that are fitted, unit by unit. dt: ms of a step.
     delay: ms, the longest between two units; every pair's is drawn from 0 to it, in whole steps.
     input_delay: the same for the signal. bias: whether the recurrent input has one. seed: of the
-    draws. Weights are drawn by torch, with standard deviation √(2 / inputs of a unit), biases 0.
+    draws. engine: of the simulator. Weights are drawn by torch, with standard deviation
+    √(2 / inputs of a unit), biases are 0.
 
     Every call starts at rest: nothing is kept between calls.
     """
@@ -42,9 +44,11 @@ class HornLayer(nn.Module):
         input_delay: float = 0.0,
         bias: bool = True,
         seed: int = 0,
+        engine: Engine = "auto",
     ) -> None:
         super().__init__()
         self.dt = dt
+        self.engine: Engine = engine
         draws = np.random.Generator(np.random.Philox(key=seed))
         node = Horn(**_of_units(values, spread, fit, dt, units, draws))
         self.steps = _delay_steps(draws, delay, dt, (units, units))
@@ -76,7 +80,9 @@ class HornLayer(nn.Module):
         if torch.compiler.is_exporting():
             return self._scanned(drive)
         steps = drive.shape[1]
-        simulator = Simulator(self.network, self.dt, scheme=SCHEME, dtype=drive.dtype)
+        simulator = Simulator(
+            self.network, self.dt, scheme=SCHEME, engine=self.engine, dtype=drive.dtype
+        )
         run = simulator.run(
             steps * self.dt, batch_size=len(drive), inputs={"I": drive}, monitors=("x",)
         )

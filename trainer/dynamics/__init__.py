@@ -2,7 +2,17 @@
 
 from trainer.dynamics import nodes
 from trainer.dynamics.connectome import Connectome, ConnectomeError, ConnectomeWarning
-from trainer.dynamics.coupling import COUPLINGS, Additive, Coupling, Diffusive
+from trainer.dynamics.coupling import (
+    COUPLINGS,
+    Additive,
+    Coupling,
+    Diffusive,
+    HyperbolicTangent,
+    JansenRitSigmoidal,
+    KuramotoCoupling,
+    Laplacian,
+    Sigmoidal,
+)
 from trainer.dynamics.network import Network, NetworkError
 from trainer.dynamics.node import NODES, Node
 from trainer.dynamics.noise import NOISES, Gaussian, Noise, OrnsteinUhlenbeck
@@ -33,6 +43,10 @@ __all__ = [
     "Coupling",
     "Diffusive",
     "Gaussian",
+    "HyperbolicTangent",
+    "JansenRitSigmoidal",
+    "KuramotoCoupling",
+    "Laplacian",
     "Network",
     "NetworkError",
     "Node",
@@ -40,6 +54,7 @@ __all__ = [
     "OrnsteinUhlenbeck",
     "Param",
     "ParameterError",
+    "Sigmoidal",
     "SimulationError",
     "SimulationState",
     "Simulator",

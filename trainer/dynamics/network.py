@@ -107,12 +107,15 @@ class Network(nn.Module):
         weights = values.get("weights")
         delayed = values.get("speed") is not None and weights is not None
         parts = {prefix: part.having(_below(values, prefix)) for prefix, part in self._parts()}
+        row_sums = None
+        if weights is not None:
+            weights, row_sums = parts["coupling"].prepare(weights)
         return System(
             node=parts["node"],
             coupling=parts.get("coupling"),
             noises=tuple(parts[f"noise.{k}"] for k in range(len(self.noise))),
             weights=None if weights is None or delayed else weights.mT.contiguous(),
-            row_sums=None if weights is None else weights.sum(dim=1),
+            row_sums=row_sums,
             delayed=delayed,
             dt=dt,
             scheme=scheme,
@@ -127,8 +130,9 @@ class Network(nn.Module):
             check_speed(speed)
             milliseconds = self.lengths.to(weights) / speed
             check_delays(milliseconds, weights, dt, self.labels)
-            taps = tap_delays(milliseconds, weights, dt, self.interpolate)
             assert self.coupling is not None
+            prepared, _ = self.coupling.having(_below(values, "coupling")).prepare(weights)
+            taps = tap_delays(milliseconds, prepared, dt, self.interpolate)
             signals = self.coupling.signals
         states = lagged(self.node)
         for state, name in self.node.lags.values():

@@ -6,7 +6,6 @@ The file and `--section.key value` overrides are merged first and validated once
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,24 +18,20 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from trainer import yaml_source
+from trainer.config_document import ConfigError, Document, explain, nearest, read_source
 from trainer.data.paths import path_keys, public_path
 from trainer.models import MODELS
 from trainer.objectives import OBJECTIVES
 from trainer.registry import DATASETS, Registry, UnknownNameError
-from trainer.yaml_source import SourceError, dotted
 
 REGISTRIES: dict[str, Registry] = {"data": DATASETS, "model": MODELS}
 DEFAULT_MODEL = "gru"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class ConfigError(ValueError):
-    """The config is wrong; the text says where, what, and what would be right."""
 
 
 class Augmentation(BaseModel):
@@ -243,8 +238,7 @@ def load_config(
     try:
         return RunConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        texts = [_explain(details, values, document) for details in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(texts))) from None
+        raise ConfigError(explain(error, document, _unknown_key)) from None
 
 
 def read_values(
@@ -254,12 +248,12 @@ def read_values(
     return _document(Path(path), overrides, within).values
 
 
-def _document(path: Path, overrides: list[tuple[str, str]], within: str | None) -> _Document:
-    source = _read(path)
+def _document(path: Path, overrides: list[tuple[str, str]], within: str | None) -> Document:
+    source = read_source(path, RunConfig.model_fields)
     if within is not None:
         lines = {keys[1:]: line for keys, line in source.lines.items() if keys[:1] == (within,)}
         source = yaml_source.Source(source.value.get(within) or {}, lines)
-    document = _Document(path, source)
+    document = Document(path, source)
     for key, text in overrides:
         document.override(key.removeprefix("--"), text)
     document.values = {"name": path.stem, "data": {}, **document.values}
@@ -268,60 +262,6 @@ def _document(path: Path, overrides: list[tuple[str, str]], within: str | None) 
         if document.values.get(section, {}) is None:
             document.values[section] = {}
     return document
-
-
-class _Document:
-    """The values of the file with overrides merged in, and the place of each."""
-
-    def __init__(self, path: Path, source: yaml_source.Source) -> None:
-        self.file = str(path)
-        self.values: dict[str, Any] = source.value
-        self.places = {key: f"{path}:{line}" for key, line in source.lines.items()}
-
-    def place(self, keys: yaml_source.Keys) -> str:
-        """Where the value stands, or the nearest thing around it that stands somewhere."""
-        return yaml_source.nearest(self.places, keys, self.file)
-
-    def override(self, key: str, text: str) -> None:
-        """Set a dotted key to the value of a YAML text."""
-        keys = tuple(key.split("."))
-        if not all(keys):
-            raise ConfigError(f"--{key}: is not a key; write --section.key, as in --model.name")
-        try:
-            value = yaml_source.parse(text.encode()).value
-        except (SourceError, UnicodeEncodeError) as error:
-            raise ConfigError(f"--{key}: {text!r} {error}") from None
-        if isinstance(value, dict):
-            raise ConfigError(f"--{key}: is a mapping; give one --{key}.… for each of its keys")
-        section = self.values
-        for depth, part in enumerate(keys[:-1], start=1):
-            if section.get(part) is None:
-                section[part] = {}
-                self.places[keys[:depth]] = f"--{key}"
-            if not isinstance(section[part], dict):
-                above = ".".join(keys[:depth])
-                raise ConfigError(f"--{key}: {above} is {section[part]!r}, which holds no keys")
-            section = section[part]
-        section[keys[-1]] = value
-        self.places = {k: v for k, v in self.places.items() if k[: len(keys)] != keys}
-        self.places[keys] = f"--{key}"
-
-
-def _read(path: Path) -> yaml_source.Source:
-    try:
-        with path.open("rb") as file:
-            source = yaml_source.parse(file.read(yaml_source.MAX_BYTES + 1))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except SourceError as error:
-        key = f"{error.key}: " if error.key else ""
-        raise ConfigError(f"{path}:{error.line}: {key}{error.text}") from None
-    if not isinstance(source.value, dict):
-        found = "is empty" if source.value is None else f"holds {_shown(source.value)}"
-        raise ConfigError(
-            f"{path}:1: {found}; a config is a mapping of {', '.join(RunConfig.model_fields)}"
-        )
-    return source
 
 
 def _complete(registry: Registry, values: dict[str, Any]) -> dict[str, Any]:
@@ -346,47 +286,17 @@ def _complete(registry: Registry, values: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **settings.model_dump(mode="json")}
 
 
-def _explain(error: ErrorDetails, values: dict[str, Any], document: _Document) -> str:
-    """One pydantic error as "place: key: what is wrong; what would be right"."""
-    missing = error["type"] in ("missing", "unknown_name")
-    keys = yaml_source.keys_of(error["loc"], values, missing=missing)
-    place = document.place(keys)
-    if error["type"] == "extra_forbidden":
-        text = _unknown_key(tuple(map(str, error["loc"])), values)
-    elif error["type"] == "missing":
-        text = "is missing; it has no default"
-    elif error["type"] == "unknown_name":
-        text = error["msg"]
-    elif error["type"] in ("dict_type", "model_type"):
-        text = f"is {_shown(error['input'])}; must be a mapping of keys"
-    else:
-        message = error["msg"].removeprefix("Value error, ")
-        text = f"is {_shown(error['input'])}; {message[:1].lower()}{message[1:]}"
-    key = dotted(keys)
-    return f"{place}: {text}" if key in ("", place[2:]) else f"{place}: {key}: {text}"
-
-
 def _unknown_key(location: tuple[str, ...], values: dict[str, Any]) -> str:
     """Why a key is refused: it belongs to another model, is misspelt, or does not exist."""
     section, key = location[0], location[-1]
     registry = REGISTRIES.get(section) if len(location) == 2 else None
     if registry is None:
         owner = SECTIONS.get(location[:-1], RunConfig)
-        return f"unknown key;{_nearest(key, list(owner.model_fields))}"
+        return f"unknown key;{nearest(key, list(owner.model_fields))}"
     name = values.get(section, {}).get("name", DEFAULT_MODEL)
     settings = {n: list(registry.settings(n).model_fields) for n in registry.names()}
     owners = [n for n, keys in settings.items() if key in keys]
     kind = registry.kind
     if owners:
         return f"belongs to {kind} {', '.join(owners)}, not to {name}; remove it"
-    return f"unknown key of {kind} {name};{_nearest(key, ['name', *settings[name]])}"
-
-
-def _nearest(key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
-    return (f" did you mean {close[0]!r}?" if close else "") + f" valid: {', '.join(valid)}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"unknown key of {kind} {name};{nearest(key, ['name', *settings[name]])}"

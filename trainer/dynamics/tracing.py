@@ -381,6 +381,8 @@ _REWRITTEN: dict[str, Any] = {
     "pow": _power,
     "relu": _with("maximum", 1, 0.0),
     "reciprocal": _with("div", 0, 1.0),
+    # Of a clamp's backward pass: in place, on a value that nothing else reads.
+    "logical_and_": lambda builder, args, options: builder.emit("logical_and", *args),
     "square": lambda builder, args, options: builder.emit("mul", args[0], args[0]),
 }
 # Every element-wise operation: how many arguments it takes.

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
 
@@ -21,10 +22,11 @@ class ConnectomeWarning(UserWarning):
 class Connectome:
     """Who is connected to whom.
 
-    weights: (node, node) float64, row = target, column = source, diagonal without meaning unless
-    `self_connections`. lengths: (node, node) mm, or None. labels: one name per node. positions:
-    (node, 3) mm, or None. Raises ConnectomeError for a NaN, a negative length or shapes that do not
-    fit; warns of weights that are not symmetric and of parts that are not connected.
+    weights: (node, node) float64 or a scipy sparse matrix, which is written out; row = target,
+    column = source, diagonal without meaning unless `self_connections`. lengths: (node, node) mm,
+    or None. labels: one name per node. positions: (node, 3) mm, or None. Raises ConnectomeError for
+    a NaN, a negative length or shapes that do not fit; warns of weights that are not symmetric and
+    of parts that are not connected.
     """
 
     weights: np.ndarray
@@ -51,10 +53,8 @@ class Connectome:
         object.__setattr__(self, "weights", weights)
         if self.lengths is not None:
             object.__setattr__(self, "lengths", self._checked_lengths(nodes))
-        if self.positions is not None and np.shape(self.positions) != (nodes, 3):
-            raise ConnectomeError(
-                f"{self.name}: positions are {np.shape(self.positions)}, must be ({nodes}, 3) mm"
-            )
+        if self.positions is not None:
+            object.__setattr__(self, "positions", self._checked_positions(nodes))
         self._warn(weights)
 
     def __len__(self) -> int:
@@ -76,6 +76,19 @@ class Connectome:
                 f"{lengths[i, j]:g} mm; lengths are 0 or more"
             )
         return lengths
+
+    def _checked_positions(self, nodes: int) -> np.ndarray:
+        positions = _numbers("positions", self.positions)
+        if positions.shape != (nodes, 3):
+            raise ConnectomeError(
+                f"{self.name}: positions are {positions.shape}, must be ({nodes}, 3) mm"
+            )
+        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        if len(bad):
+            raise ConnectomeError(
+                f"{self.name}: the position of {self.labels[bad[0]]!r} is {positions[bad[0]]} mm"
+            )
+        return positions
 
     def _check_finite(self, what: str, matrix: np.ndarray) -> None:
         bad = np.argwhere(~np.isfinite(matrix))
@@ -109,7 +122,22 @@ class Connectome:
 
 
 def _matrix(what: str, values: object) -> np.ndarray:
-    matrix = np.array(values, dtype=np.float64)
+    matrix = _numbers(what, values)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ConnectomeError(f"{what} are {matrix.shape}; must be (node, node)")
     return matrix
+
+
+def _numbers(what: str, values: object) -> np.ndarray:
+    """A copy in float64; a sparse matrix is written out."""
+    if scipy.sparse.issparse(values):
+        values = values.toarray()  # type: ignore[attr-defined]
+    try:
+        given = np.asarray(values)
+    except ValueError:
+        raise ConnectomeError(f"{what} have rows of different lengths") from None
+    if not np.issubdtype(given.dtype, np.number) and given.dtype != np.bool_:
+        raise ConnectomeError(f"{what} hold {given.dtype} values; must be real numbers")
+    if np.iscomplexobj(given):
+        raise ConnectomeError(f"{what} are complex; must be real numbers")
+    return given.astype(np.float64)

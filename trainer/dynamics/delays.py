@@ -83,7 +83,7 @@ def check_delays(milliseconds: Tensor, weights: Tensor, dt: float, labels: tuple
 
 
 def lag_steps(milliseconds: Tensor, dt: float, where: str) -> tuple[Tensor, Tensor]:
-    """Whole steps (node,) of a lag in ms, and the share that comes one step later."""
+    """Whole steps (node,) of a lag (node,) in ms, and the share that comes one step later."""
     if bool((milliseconds.detach() < 0).any()):
         raise DelayError(f"{where} is negative; a lag is 0 ms or more")
     steps = milliseconds / dt
@@ -129,7 +129,12 @@ def longest(taps: list[Tap], lags: list[tuple[int, Tensor, Tensor]]) -> int:
 
 
 def check_speed(speed: Tensor) -> None:
-    """Raise DelayError unless the conduction speed is a positive number."""
+    """Raise DelayError unless the conduction speed is one positive number."""
+    if speed.ndim:
+        raise DelayError(
+            f"speed has shape {tuple(speed.shape)}; the delays of a batch are those of one speed: "
+            "run one after the other"
+        )
     value = float(speed.detach())
     if not (math.isfinite(value) and value > 0):
         raise DelayError(f"speed is {value:g} mm/ms; must be more than 0")

@@ -66,12 +66,20 @@ class Network(nn.Module):
         self.coupling = coupling or (Diffusive() if connectome is not None else None)
         self.noise = nn.ModuleList([noise] if isinstance(noise, Noise) else list(noise))
         self.interpolate = interpolate
+        if weights is not None and connectome is None:
+            raise NetworkError("weights: need a connectome")
+        if isinstance(speed, Param) and speed.fit and not interpolate:
+            raise NetworkError("speed: fitting it needs interpolate=True, else it has no gradient")
         self._own("speed", speed)
         self._own("weights", connectome.weights if weights is None and connectome else weights)
         if connectome is not None and connectome.lengths is not None:
             self.register_buffer("lengths", torch.from_numpy(connectome.lengths))
         self._check_names()
-        self._check_shapes(self.values())
+        values = self.values()
+        self._check_shapes(values)
+        if speed is not None:
+            check_speed(torch.as_tensor(values["speed"]))
+        self._check_weights(values.get("weights"))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,6 +112,7 @@ class Network(nn.Module):
         """The step function at `values`, a full set of values as `values()` gives it."""
         if scheme not in SCHEMES:
             raise NetworkError(f"scheme {scheme!r} is none of {', '.join(SCHEMES)}")
+        self._check_shapes(values)
         weights = values.get("weights")
         delayed = values.get("speed") is not None and weights is not None
         parts = {prefix: part.having(_below(values, prefix)) for prefix, part in self._parts()}
@@ -136,7 +145,13 @@ class Network(nn.Module):
             signals = self.coupling.signals
         states = lagged(self.node)
         for state, name in self.node.lags.values():
-            lag = torch.as_tensor(values[f"node.{name}"]).expand(self.nodes)
+            lag = torch.as_tensor(values[f"node.{name}"])
+            if lag.ndim > 1:
+                raise NetworkError(
+                    f"node.{name}: shape {tuple(lag.shape)}; a lag is (), or ({self.nodes},), the "
+                    "same for all of a batch"
+                )
+            lag = lag.expand(self.nodes)
             lags.append((signals + states.index(state), *lag_steps(lag, dt, f"node.{name}")))
         if not taps and not lags:
             return None
@@ -183,6 +198,17 @@ class Network(nn.Module):
         if self.speed is not None and self.connectome.lengths is None:
             raise NetworkError(f"speed: {self.connectome.name} has no lengths")
 
+    def _check_weights(self, weights: Tensor | None) -> None:
+        """Raise NetworkError for a weight that is no finite number."""
+        if weights is None:
+            return
+        bad = (~torch.isfinite(weights.detach())).nonzero()
+        if len(bad):
+            i, j = (int(k) for k in bad[0])
+            raise NetworkError(
+                f"weights from {self.labels[j]!r} to {self.labels[i]!r} is {weights[i, j].item()}"
+            )
+
     def _check_shapes(self, values: dict[str, Any]) -> None:
         """Raise NetworkError where a parameter does not broadcast to (batch, node)."""
         for name, value in values.items():
@@ -191,7 +217,7 @@ class Network(nn.Module):
                 allowed = shape == (self.nodes, self.nodes)
                 wanted = f"({self.nodes}, {self.nodes}), (target, source)"
             elif name == "speed":
-                allowed, wanted = shape == (), "one number"
+                allowed, wanted = shape == (), "one number, the same for all of a batch"
             else:
                 allowed = len(shape) <= 2 and (not shape or shape[-1] in (1, self.nodes))
                 wanted = f"(), ({self.nodes},), (batch, 1) or (batch, {self.nodes})"

@@ -117,6 +117,7 @@ class Simulator:
         values: Mapping[str, Any] | None = None,
         normals: Tensor | None = None,
         checkpoint_every: int = 0,
+        whole: float | None = None,
         on_steps: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
         """Run for `duration` ms.
@@ -130,15 +131,26 @@ class Simulator:
         numbers or (batch or 1, node or 1). state: go on from the end of another run. values: other
         values of parameters, by their dotted names; differentiable. normals: (batch, steps, number,
         node), in place of the seed's. checkpoint_every: steps after which gradients are computed
-        from a stored state instead of stored steps. on_steps: called with steps done and of all.
+        from a stored state instead of stored steps. whole: ms of the run of which this is a piece,
+        if it is one: chooses the engine. on_steps: called with steps done and of all.
 
         Raises SimulationError: among others where a state is no finite number, with the node, the
         state and the time.
         """
         steps = self._steps(duration, "duration")
         skip = self._steps(transient, "transient") if transient else 0
-        if skip >= steps + (state.step if state else 0):
+        done_before = state.step if state else 0
+        total = steps if whole is None else max(steps, self._steps(whole, "whole"))
+        if skip >= max(total, done_before + steps):
             raise SimulationError(f"transient is {transient:g} ms of a run of {duration:g} ms")
+        if checkpoint_every < 0 or int(checkpoint_every) != checkpoint_every:
+            raise SimulationError(
+                f"checkpoint_every is {checkpoint_every}; must be a number of steps, 0 for none"
+            )
+        if seed < 0 or first_member < 0:
+            raise SimulationError(f"seed {seed}, first_member {first_member}: must be 0 or more")
+        if state is not None and start is not None:
+            raise SimulationError("start: a run goes on from a state or begins, not both")
         if sample_every < 1 or int(sample_every) != sample_every:
             raise SimulationError(f"sample_every is {sample_every}; must be a whole number, 1 up")
         resolved = self._values(values)
@@ -146,13 +158,17 @@ class Simulator:
         system = self.network.system(resolved, self.dt, self.scheme)
         batch = self._batch(batch_size, resolved, drive, start, state, normals)
         state = state or self._start(system, batch, start, seed, first_member, normals)
-        if state.dt != self.dt:
-            raise SimulationError(f"state was left by a run of dt {state.dt:g} ms, not {self.dt:g}")
+        self._check_state(system, state, batch)
         delays = self.network.delays(resolved, self.dt)
         history = state.history
         if delays is not None:
             history = self._history(system, state, delays.length, batch)
         numbers = sum(noise.normals for noise in system.noises)
+        wanted = (batch, steps, numbers, self.network.nodes)
+        if normals is not None and tuple(normals.shape) != wanted:
+            raise SimulationError(
+                f"normals are {tuple(normals.shape)}; must be {wanted}, (batch, step, number, node)"
+            )
         names = self._monitors(monitors)
         pieces: list[Result] = []
         carry, done = state.carry, 0
@@ -184,7 +200,7 @@ class Simulator:
                 kept=self._kept(names),
                 checkpoint_every=checkpoint_every,
             )
-            piece = engines.run(self.engine, stretch, steps, _teller(on_steps, done, steps))
+            piece = engines.run(self.engine, stretch, total, _teller(on_steps, done, steps))
             carry, history = piece.carry, piece.history
             pieces.append(piece)
             done += count
@@ -196,10 +212,12 @@ class Simulator:
     def stream(self, duration: float, piece: float, **arguments: Any) -> Iterator[Trajectory]:
         """The same run in pieces of `piece` ms, one Trajectory each, bit for bit; see `run`.
 
-        Inputs that change over time are given whole.
+        Inputs that change over time and `normals` are given whole.
         """
         steps, each = self._steps(duration, "duration"), self._steps(piece, "piece")
         state = arguments.pop("state", None)
+        normals = arguments.pop("normals", None)
+        arguments.setdefault("whole", steps * self.dt)
         drive = self._drive(arguments.pop("inputs", None) or {}, steps)
         names = self.network.node.inputs
         for begin in range(0, steps, each):
@@ -209,15 +227,16 @@ class Simulator:
                 for name, value in zip(names, drive, strict=True)
                 if value is not None
             }
-            run = self.run(count * self.dt, inputs=inputs, state=state, **arguments)
+            drawn = None if normals is None else normals[:, begin : begin + count]
+            run = self.run(count * self.dt, inputs=inputs, state=state, normals=drawn, **arguments)
             arguments.pop("start", None)
             state = run.state
             yield run
 
     def _steps(self, duration: float, name: str) -> int:
         exact = duration / self.dt
-        steps = round(exact)
-        if not math.isfinite(duration) or steps < 1:
+        steps = round(exact) if math.isfinite(exact) else 0
+        if steps < 1:
             raise SimulationError(f"{name} is {duration:g} ms; must be at least dt, {self.dt:g} ms")
         if abs(exact - steps) > 1e-6 * max(1.0, exact):
             steps = math.floor(exact)
@@ -237,6 +256,7 @@ class Simulator:
                     f"values: no parameter {name!r}; one of {', '.join(resolved)}"
                 )
             resolved[name] = value if isinstance(value, float | Tensor) else torch.as_tensor(value)
+            _check_finite_numbers(f"values[{name!r}]", resolved[name])
         return {
             name: value.to(self.dtype) if isinstance(value, Tensor) else value
             for name, value in resolved.items()
@@ -256,6 +276,7 @@ class Simulator:
         if value is None:
             return None
         tensor = torch.as_tensor(value).to(self.dtype)
+        _check_finite_numbers(f"inputs[{name!r}]", tensor)
         if tensor.ndim == 0:
             return tensor.reshape(1, 1, 1)
         nodes = self.network.nodes
@@ -324,6 +345,7 @@ class Simulator:
                 value = torch.from_numpy(np.stack(rows))
             else:
                 value = torch.as_tensor(given)
+                _check_finite_numbers(f"start[{name!r}]", value)
             try:
                 expanded = value.to(device, self.dtype).expand(batch, nodes)
             except RuntimeError:
@@ -341,6 +363,18 @@ class Simulator:
             ]
             carry += noise.start(tuple(drawn))
         return SimulationState(tuple(carry), None, 0, seed, self.dt)
+
+    def _check_state(self, system: System, state: SimulationState, batch: int) -> None:
+        """Raise SimulationError where a run cannot go on from `state`."""
+        if state.dt != self.dt:
+            raise SimulationError(f"state was left by a run of dt {state.dt:g} ms, not {self.dt:g}")
+        count = len(system.node.states) + sum(noise.memory for noise in system.noises)
+        shape = (batch, self.network.nodes)
+        if len(state.carry) != count or any(each.shape != shape for each in state.carry):
+            raise SimulationError(
+                f"state was left by another network: {len(state.carry)} values of shape "
+                f"{tuple(state.carry[0].shape)}, this one has {count} of {shape}"
+            )
 
     def _history(self, system: System, state: SimulationState, length: int, batch: int) -> Tensor:
         """`length` steps of what travelled: of the run before, else the first state all along."""
@@ -437,6 +471,20 @@ class Simulator:
         raise SimulationError(
             f"the trajectory explodes: {what} is no finite number by {when:g} ms; a smaller dt "
             f"than {self.dt:g} ms, weaker coupling or inputs, or other parameters keep it finite"
+        )
+
+
+def _check_finite_numbers(name: str, value: float | Tensor) -> None:
+    """Raise SimulationError for a value that is no finite number."""
+    tensor = torch.as_tensor(value).detach()
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return  # inside vmap or grad values cannot be looked at
+    bad = ~torch.isfinite(tensor)
+    if bool(bad.any()):
+        place = [int(k) for k in bad.nonzero()[0]]
+        where = f" at {place}" if place else ""
+        raise SimulationError(
+            f"{name} is {tensor[tuple(place)].item()}{where}; must be a finite number"
         )
 
 

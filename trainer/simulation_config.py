@@ -1,0 +1,237 @@
+"""What a simulation is: one YAML file that names a network, a run and what is observed of it.
+
+The file and `--section.key value` overrides are merged first and validated once. What a part takes
+comes from the constructor that its `name` selects, so a new model needs a decorator and nothing
+else. `axonnx fit` reads the same sections and one more, see `load_simulation`.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+
+from trainer import parameter_config, yaml_source
+from trainer.config_document import ConfigError, Document, explain, nearest, read_source
+from trainer.dynamics import COUPLINGS, NODES, NOISES, Network, Simulator
+from trainer.dynamics.integrators import SCHEMES
+from trainer.parameter_config import (
+    FITTED_TAG,
+    STRICT,
+    Fitted,
+    ParameterSetting,
+    complete,
+    settings_of,
+)
+from trainer.registry import Registry
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Values = float | Annotated[list[float], Field(min_length=1)]
+
+
+def _part(registry: Registry) -> Any:
+    """A mapping that names a constructor of a registry, with its settings."""
+    return Annotated[dict[str, Any], AfterValidator(lambda given: complete(registry, given))]
+
+
+# The parts that a name selects, by their keys; * stands for any item of a list.
+REGISTRIES: dict[tuple[str, ...], Registry] = {
+    ("network", "node"): NODES,
+    ("network", "coupling"): COUPLINGS,
+    ("network", "noise", "*"): NOISES,
+}
+
+
+class NetworkConfig(BaseModel):
+    """A network, see `Network`.
+
+    node, coupling, noise: a `name` and its settings. nodes: how many there are without a
+    connection, in place of a connectome. coupling: null for diffusive on the first state, where
+    there is a connectome. speed: conduction speed in mm/ms (null: no delays); interpolate: between
+    steps, which a fit of the speed needs.
+    """
+
+    model_config = STRICT
+
+    node: _part(NODES)  # type: ignore[valid-type]
+    nodes: PositiveInt | None = None
+    coupling: _part(COUPLINGS) | None = None  # type: ignore[valid-type]
+    noise: list[_part(NOISES)] = []  # type: ignore[valid-type]
+    speed: ParameterSetting | None = None
+    interpolate: bool = False
+
+
+class SimulationSettings(BaseModel):
+    """One run, see `Simulator.run`.
+
+    duration, dt, transient: in ms; the transient is run and not kept. scheme: of integration.
+    batch_size: runs side by side, which differ by noise and random starts. sample_every: of all
+    steps, every so many-th is kept. monitors: states or outputs to keep (null: all states).
+    inputs, start: by name of an input or state, a number or one per node. engine: "auto" chooses by
+    the length of the run. threads: CPU threads, part of what fixes the bytes.
+    """
+
+    model_config = STRICT
+
+    duration: Annotated[float, Field(gt=0)]
+    dt: Annotated[float, Field(gt=0)] = 0.1
+    scheme: str = "heun"
+    batch_size: PositiveInt = 1
+    transient: Annotated[float, Field(ge=0)] = 0.0
+    sample_every: PositiveInt = 1
+    monitors: Annotated[list[str], Field(min_length=1)] | None = None
+    inputs: dict[str, Values] = {}
+    start: dict[str, Values] = {}
+    engine: Literal["auto", "plain", "replay", "compiled"] = "auto"
+    precision: Literal["float32", "float64"] = "float32"
+    threads: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimulationSettings:
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
+        if self.transient >= self.duration:
+            raise ValueError(
+                f"transient {self.transient:g} ms leaves nothing of a duration of "
+                f"{self.duration:g} ms"
+            )
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch type of `precision`."""
+        return {"float32": torch.float32, "float64": torch.float64}[self.precision]
+
+
+class SimulationConfig(BaseModel):
+    """A simulation; the seed is that of noise and random starts."""
+
+    model_config = STRICT
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    network: NetworkConfig
+    simulation: SimulationSettings
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole simulation as plain JSON values, every default filled in."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """`resolved()` as YAML; `load_simulation` reads it back as an equal config."""
+        return yaml_source.dump(self.resolved())
+
+
+Kind = TypeVar("Kind", bound=SimulationConfig)
+
+
+def load_simulation(
+    path: Path,
+    overrides: list[tuple[str, str]],
+    kind: type[Kind] = SimulationConfig,  # type: ignore[assignment]
+) -> Kind:
+    """Read a simulation from a YAML file and `("section.key", "value")` overrides.
+
+    kind: a subclass of SimulationConfig reads more sections, each of them a pydantic model whose
+    unknown keys are told alike. The simulation is named after the file unless it says otherwise.
+    Raises ConfigError: one line per mistake, "file:line: key: what is wrong; what would be right".
+    """
+    document = Document(path, read_source(Path(path), kind.model_fields))
+    for key, text in overrides:
+        document.override(key.removeprefix("--"), text)
+    document.values = {"name": Path(path).stem, **document.values}
+    try:
+        return kind.model_validate_json(json.dumps(document.values))
+    except ValidationError as error:
+
+        def unknown_key(location: tuple[str, ...], values: dict[str, Any]) -> str:
+            return _unknown_key(kind, location, values)
+
+        raise ConfigError(explain(error, document, unknown_key)) from None
+
+
+def build(config: SimulationConfig) -> tuple[Network, Simulator]:
+    """The network and its run loop; raises what `Network` and `Simulator` raise."""
+    network = build_network(config.network)
+    settings = config.simulation
+    simulator = Simulator(
+        network, settings.dt, scheme=settings.scheme, engine=settings.engine, dtype=settings.dtype
+    )
+    return network, simulator
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """The network that a config describes."""
+    coupling = (
+        None if config.coupling is None else parameter_config.build(COUPLINGS, config.coupling)
+    )
+    return Network(
+        parameter_config.build(NODES, config.node),
+        nodes=config.nodes,
+        coupling=coupling,
+        noise=[parameter_config.build(NOISES, each) for each in config.noise],
+        speed=parameter_config.value_of(config.speed),
+        interpolate=config.interpolate,
+    )
+
+
+def run_arguments(config: SimulationConfig) -> dict[str, Any]:
+    """The arguments of `Simulator.run` that a config fixes."""
+    settings = config.simulation
+    return {
+        "duration": settings.duration,
+        "batch_size": settings.batch_size,
+        "inputs": {name: _given(value, 3) for name, value in settings.inputs.items()},
+        "monitors": None if settings.monitors is None else tuple(settings.monitors),
+        "transient": settings.transient,
+        "sample_every": settings.sample_every,
+        "seed": config.seed,
+        "start": {name: _given(value, 2) for name, value in settings.start.items()},
+    }
+
+
+def _given(value: float | list[float], axes: int) -> float | torch.Tensor:
+    """A number, or one per node with axes of length 1 before the nodes."""
+    if isinstance(value, float):
+        return value
+    return torch.tensor(value, dtype=torch.float64).reshape(*[1] * (axes - 1), -1)
+
+
+def _unknown_key(
+    kind: type[SimulationConfig], location: tuple[str, ...], values: dict[str, Any]
+) -> str:
+    """Why a key is refused: it belongs to another part, is misspelt, or does not exist."""
+    *above, key = location
+    if above and above[-1] == FITTED_TAG:
+        return f"unknown key of a parameter;{nearest(key, list(Fitted.model_fields))}"
+    places = tuple("*" if part.isdecimal() else part for part in above)
+    registry = REGISTRIES.get(places)
+    if registry is None:
+        return f"unknown key;{nearest(key, _fields(kind, places))}"
+    section: Any = values
+    for part in above:
+        section = section[int(part) if isinstance(section, list) else part]
+    name = section["name"]
+    valid = {each: list(settings_of(registry, each).model_fields) for each in registry.names()}
+    owners = [each for each, keys in valid.items() if key in keys]
+    if owners and not nearest(key, valid[name]).startswith(" did"):
+        some = ", ".join(owners[:3]) + (", …" if len(owners) > 3 else "")
+        return f"belongs to {registry.kind} {some}, not to {name}; remove it"
+    return f"unknown key of {registry.kind} {name};{nearest(key, ['name', *valid[name]])}"
+
+
+def _fields(kind: type[BaseModel], places: tuple[str, ...]) -> list[str]:
+    """The keys of the section at `places`."""
+    for place in places:
+        if place not in kind.model_fields:
+            break
+        hint = kind.model_fields[place].annotation
+        inner = [each for each in (hint, *typing.get_args(hint)) if isinstance(each, type)]
+        models = [each for each in inner if issubclass(each, BaseModel)]
+        if models:
+            kind = models[0]
+    return list(kind.model_fields)

@@ -17,8 +17,8 @@ from trainer.dynamics.stretch import Result, Stretch
 
 ENGINES = ("auto", "plain", "replay", "compiled")
 
-# Below, tracing (some 0.3 s) or compiling (some 2 s) takes longer than it saves.
-REPLAY_STEPS = 4_000
+# Below, tracing (some 1 s) or compiling (some 3 s) takes longer than it saves.
+REPLAY_STEPS = 10_000
 COMPILED_STEPS = 20_000
 COMPILED_UPDATES = 100_000_000  # steps x batch x node
 

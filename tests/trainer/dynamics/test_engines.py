@@ -1,0 +1,309 @@
+"""The three engines run one step: equal values, equal gradients, the same bits for any cut."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.dynamics import (
+    NODES,
+    Additive,
+    Connectome,
+    Diffusive,
+    Gaussian,
+    Network,
+    Node,
+    OrnsteinUhlenbeck,
+    Param,
+    Simulator,
+    engine,
+    kernel_build,
+)
+from trainer.dynamics.engine import EngineError, EngineWarning
+from trainer.dynamics.layout import PADDING, choose_layout
+from trainer.dynamics.node import node, parameter
+from trainer.dynamics.nodes.hopf import Hopf
+from trainer.dynamics.tracing import TraceError
+
+REGIONS = 5
+
+
+@pytest.fixture(autouse=True)
+def _double_by_default():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def connectome() -> Connectome:
+    draws = np.random.default_rng(3)
+    weights = draws.uniform(0.1, 1.0, (REGIONS, REGIONS))
+    return Connectome(weights + weights.T, lengths=20 * (weights + weights.T))
+
+
+def oscillators(**options) -> Network:
+    """A network whose every part has something to fit."""
+    return Network(
+        Hopf(a=Param(np.linspace(0.1, 0.4, REGIONS)), w=Param(0.2)),
+        connectome(),
+        coupling=Diffusive(k=Param(0.1)),
+        noise=[
+            Gaussian(sigma=Param(0.02)),
+            OrnsteinUhlenbeck(sigma=Param(0.1), tau=Param(8.0), target="y"),
+        ],
+        **options,
+    )
+
+
+def loss_of(run) -> torch.Tensor:
+    ramp = torch.linspace(0.5, 1.5, run["x"].shape[1])[:, None]
+    ends = sum(each.square().sum() for each in run.state.carry)
+    return (run["x"] * ramp).square().mean() + run["y"].sum() + ends
+
+
+def values_and_gradients(network: Network, which: str, scheme: str, **arguments):
+    network.zero_grad()
+    simulator = Simulator(network, 0.1, scheme=scheme, engine=which, dtype=torch.float64)
+    run = simulator.run(6.0, seed=5, sample_every=3, transient=1.0, **arguments)
+    loss_of(run).backward()
+    return run, {name: param.raw.grad.clone() for name, param in network.fitted().items()}
+
+
+def assert_same(first, second) -> None:
+    run, gradients = first
+    other, theirs = second
+    assert run.time.tolist() == other.time.tolist()
+    for name in run.values:
+        torch.testing.assert_close(run[name], other[name], rtol=1e-12, atol=1e-12)
+    assert gradients.keys() == theirs.keys()
+    for name, gradient in gradients.items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "batch"),
+    [
+        ("euler", {}, 3),
+        ("heun", {"weights": Param(connectome().weights)}, 3),
+        ("exponential_euler", {}, 1),
+        ("heun", {"speed": Param(10.0), "interpolate": True}, 2),
+        ("euler", {"speed": Param(10.0), "interpolate": True}, 9),
+    ],
+    ids=["euler", "heun, weights", "exponential", "delays, lanes of nodes", "delays, of members"],
+)
+def test_compiled_values_and_gradients_are_those_of_torch(scheme, options, batch):
+    network = oscillators(**options)
+    plain, compiled = (
+        values_and_gradients(network, which, scheme, batch_size=batch)
+        for which in ("plain", "compiled")
+    )
+    assert_same(plain, compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["rk4", "stochastic_heun", "symplectic_euler"])
+@pytest.mark.parametrize("batch", [1, 20])
+def test_every_scheme_and_layout(scheme, batch):
+    network = oscillators(weights=Param(connectome().weights))
+    plain, compiled = (
+        values_and_gradients(network, which, scheme, batch_size=batch)
+        for which in ("plain", "compiled")
+    )
+    assert_same(plain, compiled)
+
+
+def test_gradients_of_inputs_starts_and_history():
+    network = oscillators()
+    found = {}
+    for which in ("plain", "compiled"):
+        drive = torch.full((1, 60, REGIONS), 0.1, requires_grad=True)
+        start = torch.linspace(0.1, 0.5, REGIONS, requires_grad=True)
+        simulator = Simulator(network, 0.1, engine=which, dtype=torch.float64)
+        first = simulator.run(3.0, inputs={"x": drive[:, :30]}, start={"x": start}, seed=1)
+        rest = simulator.run(3.0, inputs={"x": drive[:, 30:]}, state=first.state)
+        (rest["x"].square().sum() + first["x"].sum()).backward()
+        found[which] = drive.grad, start.grad
+    for ours, theirs in zip(found["compiled"], found["plain"], strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"speed": Param(10.0), "interpolate": True}])
+def test_checkpointed_gradients_are_the_same(options):
+    network = oscillators(**options)
+    whole, pieces = (
+        values_and_gradients(network, "compiled", "euler", checkpoint_every=every, batch_size=2)
+        for every in (0, 17)
+    )
+    assert_same(whole, pieces)
+
+
+@pytest.mark.parametrize("which", ["replay", "compiled"])
+@pytest.mark.parametrize("scheme", ["euler", "exponential_euler"])
+def test_replayed_values_are_those_of_torch(which, scheme):
+    network = oscillators()
+    with torch.no_grad():
+        runs = [
+            Simulator(network, 0.1, scheme=scheme, engine=each, dtype=torch.float64).run(
+                5.0, batch_size=3, seed=2, inputs={"x": 0.3}
+            )
+            for each in ("plain", which)
+        ]
+    for name in ("x", "y"):
+        torch.testing.assert_close(runs[0][name], runs[1][name], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_compiled_batch_has_the_bits_of_its_members_and_of_any_cut(delayed, dtype):
+    network = oscillators(**({"speed": 10.0} if delayed else {}))
+    simulator = Simulator(network, 0.1, engine="compiled", dtype=dtype)
+    # 20 members lie in lanes of members, one in lanes of nodes.
+    layouts = {
+        choose_layout(batch, REGIONS, coupled=not delayed, delayed=delayed).lanes
+        for batch in (1, 20)
+    }
+    assert layouts == {"node", "batch"}
+    with torch.no_grad():
+        whole = simulator.run(12.0, batch_size=20, seed=4)
+        for member in (0, 7, 19):
+            alone = simulator.run(12.0, batch_size=1, seed=4, first_member=member)
+            for name in ("x", "y"):
+                assert torch.equal(alone[name][0], whole[name][member])
+        pieces = list(simulator.stream(12.0, 2.3, batch_size=20, seed=4))
+    for name in ("x", "y"):
+        assert torch.equal(torch.cat([piece[name] for piece in pieces], dim=1), whole[name])
+
+
+def test_lanes_are_padded_and_never_leak():
+    # One lane of sixteen holds a value; the others must not turn what is summed into NaN.
+    network = Network(Hopf(a=Param(0.2)), connectome(), coupling=Additive(k=Param(0.1)), speed=10.0)
+    run, gradients = values_and_gradients(network, "compiled", "euler", start={"x": 0.3})
+    assert choose_layout(1, REGIONS, coupled=False, delayed=True).width == PADDING
+    assert torch.isfinite(run["x"]).all()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NODES.names())
+def test_every_node_compiles(name):
+    kind = NODES.get(name)
+    fit = {
+        each: Param(value)
+        for each, value in kind().values().items()
+        if each not in {lag for _, lag in kind.lags.values()}
+    }
+    network = Network(kind(**fit), connectome(), coupling=Additive(k=Param(0.01)))
+    start = {state: 0.2 for state in kind.states}
+    found = []
+    for which in ("plain", "compiled"):
+        network.zero_grad()
+        simulator = Simulator(
+            network, 0.01, scheme="exponential_euler", engine=which, dtype=torch.float64
+        )
+        run = simulator.run(0.5, batch_size=2, start=start)
+        sum(run[state].square().sum() for state in kind.states).backward()
+        found.append((run, {n: p.raw.grad for n, p in network.fitted().items()}))
+    for state in kind.states:
+        torch.testing.assert_close(found[0][0][state], found[1][0][state], rtol=1e-9, atol=1e-10)
+    for each, gradient in found[0][1].items():
+        gradient = torch.zeros(()) if gradient is None else gradient
+        scale = 1e-9 * float(gradient.abs().max()) + 1e-9
+        torch.testing.assert_close(found[1][1][each], gradient, rtol=1e-7, atol=scale, msg=each)
+
+
+def test_compiles_once_per_model_not_per_value_or_batch(monkeypatch):
+    simulator = Simulator(oscillators(), 0.1, engine="compiled", dtype=torch.float64)
+    with torch.no_grad():
+        simulator.run(1.0, batch_size=2)
+    monkeypatch.setattr(kernel_build, "_compile", lambda *_: pytest.fail("compiled again"))
+    with torch.no_grad():
+        simulator.run(2.0, batch_size=3, values={"coupling.k": 0.3})
+
+
+def test_auto_goes_by_the_length_of_the_run_alone():
+    def chosen(steps: int, *, batch: int = 1, gradient: bool = False) -> str:
+        network = Network(Hopf(a=Param(0.1, fit=gradient)), connectome())
+        asked = []
+
+        def spy(stretch, advance):
+            raise AssertionError
+
+        simulator = Simulator(network, 0.1, dtype=torch.float64)
+        for name in ("plain", "replay", "compiled"):
+            module = getattr(engine, f"engine_{name}")
+            original = module.run
+
+            def record(stretch, advance, name=name, original=original):
+                asked.append(name)
+                raise _Stop
+
+            module.run = record
+            try:
+                simulator.run(steps * 0.1, batch_size=batch)
+            except _Stop:
+                pass
+            finally:
+                module.run = original
+        return asked[0]
+
+    assert chosen(100) == "plain"
+    assert chosen(engine.REPLAY_STEPS) == "replay"
+    assert chosen(engine.REPLAY_STEPS, gradient=True) == "plain"
+    assert chosen(engine.COMPILED_STEPS) == "compiled"
+    assert chosen(engine.COMPILED_STEPS, gradient=True) == "compiled"
+    assert chosen(5000, batch=5000) == "compiled"
+
+
+class _Stop(Exception):
+    pass
+
+
+def test_without_a_compiler_a_long_run_stays_uncompiled_and_says_so(monkeypatch):
+    monkeypatch.setattr(kernel_build, "compiler", lambda: None)
+    engine._say_uncompiled.cache_clear()
+    simulator = Simulator(Network(Hopf(a=0.1), nodes=2), 0.1, dtype=torch.float64)
+    monkeypatch.setattr(engine, "COMPILED_STEPS", 100)
+    with pytest.warns(EngineWarning, match=r"no C\+\+ compiler"):
+        uncompiled = simulator.run(20.0, start={"x": 0.1})
+    assert torch.isfinite(uncompiled["x"]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulator.run(20.0, start={"x": 0.1})  # it says so once
+    compiled = Simulator(Network(Hopf(a=0.137), nodes=2), 0.1, engine="compiled")
+    with pytest.raises(kernel_build.CompilerError, match="install one, or name it in CXX"):
+        compiled.run(1.0)
+
+
+def test_what_a_step_may_not_do_is_named():
+    @node("test_sums_over_nodes")
+    class Sums(Node):
+        """A node that looks at all others."""
+
+        states = ("x",)
+        inputs = ("x",)
+        rate: float = parameter(1.0, "1/ms", "rate")
+
+        def derivative(self, state, input):
+            return (state[0].sum(dim=1, keepdim=True) - state[0],)
+
+    with pytest.raises(TraceError, match=r"sum.* no element-wise operation"):
+        Simulator(Network(Sums(), nodes=2), 0.1, engine="compiled").run(1.0)
+    with pytest.raises(EngineError, match="engine 'replay' has no gradients"):
+        Simulator(Network(Hopf(a=Param(0.1)), nodes=2), 0.1, engine="replay").run(1.0)
+    with pytest.raises(EngineError, match="has no delays"):
+        Simulator(oscillators(speed=10.0), 0.1, engine="replay").run(1.0)
+
+
+def test_libraries_are_kept_where_only_their_owner_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("AXONNX_CACHE", str(tmp_path / "own"))
+    assert kernel_build.folder() == tmp_path / "own" / "kernels"
+    assert kernel_build.folder().stat().st_mode & 0o077 == 0
+    kernel_build.folder().chmod(0o777)
+    with pytest.raises(kernel_build.CompilerError, match="others may write to it"):
+        kernel_build.folder()

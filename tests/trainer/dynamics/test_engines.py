@@ -226,31 +226,19 @@ def test_compiles_once_per_model_not_per_value_or_batch(monkeypatch):
         simulator.run(2.0, batch_size=3, values={"coupling.k": 0.3})
 
 
-def test_auto_goes_by_the_length_of_the_run_alone():
+def test_auto_goes_by_the_length_of_the_run_alone(monkeypatch):
+    for name in ("plain", "replay", "compiled"):
+
+        def stop(stretch, advance, name=name):
+            raise _Stop(name)
+
+        monkeypatch.setattr(getattr(engine, f"engine_{name}"), "run", stop)
+
     def chosen(steps: int, *, batch: int = 1, gradient: bool = False) -> str:
         network = Network(Hopf(a=Param(0.1, fit=gradient)), connectome())
-        asked = []
-
-        def spy(stretch, advance):
-            raise AssertionError
-
-        simulator = Simulator(network, 0.1, dtype=torch.float64)
-        for name in ("plain", "replay", "compiled"):
-            module = getattr(engine, f"engine_{name}")
-            original = module.run
-
-            def record(stretch, advance, name=name, original=original):
-                asked.append(name)
-                raise _Stop
-
-            module.run = record
-            try:
-                simulator.run(steps * 0.1, batch_size=batch)
-            except _Stop:
-                pass
-            finally:
-                module.run = original
-        return asked[0]
+        with pytest.raises(_Stop) as stopped:
+            Simulator(network, 0.1).run(steps * 0.1, batch_size=batch)
+        return str(stopped.value)
 
     assert chosen(100) == "plain"
     assert chosen(engine.REPLAY_STEPS) == "replay"

@@ -1,6 +1,7 @@
 """Networks of neural masses: nodes, connectomes, coupling, delays, noise, and their simulation."""
 
 from trainer.dynamics import nodes
+from trainer.dynamics.coloured_noise import Brownian, Coloured
 from trainer.dynamics.connectome import Connectome, ConnectomeError, ConnectomeWarning
 from trainer.dynamics.coupling import (
     COUPLINGS,
@@ -37,6 +38,8 @@ __all__ = [
     "NODES",
     "NOISES",
     "Additive",
+    "Brownian",
+    "Coloured",
     "Connectome",
     "ConnectomeError",
     "ConnectomeWarning",

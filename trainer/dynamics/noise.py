@@ -49,7 +49,7 @@ class Noise(Parametrized):
 
     target: str | None = None
 
-    def start(self, normals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def start(self, normals: tuple[Tensor, ...], dt: float) -> tuple[Tensor, ...]:
         """The memory (batch, node) before the first step, from `memory` standard normals."""
         return ()
 
@@ -93,7 +93,7 @@ class OrnsteinUhlenbeck(Noise):
     sigma: Value = parameter(0.1, "unit of the input", "strength, √2 times the standard deviation")
     tau: Value = parameter(10.0, "ms", "correlation time")
 
-    def start(self, normals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def start(self, normals: tuple[Tensor, ...], dt: float) -> tuple[Tensor, ...]:
         """A stationary draw, in units of σ."""
         return (normals[0] * math.sqrt(0.5),)
 

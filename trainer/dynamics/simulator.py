@@ -275,7 +275,7 @@ class Simulator:
     def _input(self, name: str, value: Input | None, steps: int) -> Tensor | None:
         if value is None:
             return None
-        tensor = torch.as_tensor(value).to(self.dtype)
+        tensor = torch.as_tensor(value, dtype=self.dtype)
         _check_finite_numbers(f"inputs[{name!r}]", tensor)
         if tensor.ndim == 0:
             return tensor.reshape(1, 1, 1)
@@ -344,7 +344,7 @@ class Simulator:
                 rows = [each.uniform(*given, nodes) for each in generators]
                 value = torch.from_numpy(np.stack(rows))
             else:
-                value = torch.as_tensor(given)
+                value = torch.as_tensor(given, dtype=self.dtype)
                 _check_finite_numbers(f"start[{name!r}]", value)
             try:
                 expanded = value.to(device, self.dtype).expand(batch, nodes)
@@ -361,7 +361,7 @@ class Simulator:
                 ).to(device, self.dtype)
                 for _ in range(noise.memory)
             ]
-            carry += noise.start(tuple(drawn))
+            carry += noise.start(tuple(drawn), self.dt)
         return SimulationState(tuple(carry), None, 0, seed, self.dt)
 
     def _check_state(self, system: System, state: SimulationState, batch: int) -> None:

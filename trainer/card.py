@@ -125,6 +125,7 @@ def _determinism(facts: Mapping[str, Any]) -> str:
     origin = {
         "real": "windows of the recording, which travel with every copy of this artifact",
         "synthetic": "drawn from the statistics of the train part",
+        "simulated": "a pulse of stimulus, a seed, parameters around their own values",
     }[golden["kind"]]
     lines = [
         "## Determinism",

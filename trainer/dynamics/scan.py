@@ -19,6 +19,7 @@ from torch import Tensor
 from trainer.dynamics.delays import Delays
 from trainer.dynamics.network import Network
 from trainer.dynamics.node import Node
+from trainer.dynamics.noise import Noise
 from trainer.dynamics.onnx_program import Label, Operators, Value, index, number
 from trainer.dynamics.scan_loop import END, Loop
 from trainer.dynamics.simulator import SimulationState
@@ -85,7 +86,8 @@ class Exported:
     @property
     def numbers(self) -> int:
         """How many standard normal numbers a node takes a step."""
-        return sum(noise.normals for noise in self.network.noise)
+        kinds = [noise for noise in self.network.noise if isinstance(noise, Noise)]
+        return sum(noise.normals for noise in kinds)
 
     def stimulus(self, name: str) -> str:
         """What the stimulus of an input of the node is called in the graph."""
@@ -140,7 +142,7 @@ class _Graph:
         }
         state = Value(STATE, whole=True) if exported.carries_on else None
         nodes = self.loop.close(kept, state)
-        start = np.concatenate([each.start for each in self.loop.carried], axis=1)  # type: ignore[misc]
+        start = np.concatenate([each.start for each in self.loop.carried], axis=1)
         for name in exported.monitors:
             self._keep(name, Value(f"{name}_all"), exported.every)
         if observed is not None:

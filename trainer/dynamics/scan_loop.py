@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class Loop:
 
     def _split(self, state: Value) -> list[str]:
         edges = np.cumsum([0] + [each.width for each in self.carried])
-        pairs = zip(edges[:-1], edges[1:], strict=True)
+        pairs = pairwise(map(int, edges))
         return [
             self.operators.add(
                 "Slice", state, index([start]), index([stop]), index([1]), index([1])

@@ -195,7 +195,7 @@ class _Builder:
     labels: list[tuple[str, str]]
     names: list[tuple[str, str]]
     instructions: list[Instruction] = field(default_factory=list)
-    known: dict[tuple[str, tuple[Ref, ...]], int] = field(default_factory=dict)
+    known: dict[tuple[str, tuple[Ref, ...], tuple[type, ...]], int] = field(default_factory=dict)
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
     def build(self, graph: fx.GraphModule) -> Program:
@@ -278,7 +278,8 @@ class _Builder:
             return folded
         if op in ("add", "mul", "maximum", "minimum"):
             args = tuple(sorted(args, key=lambda ref: (isinstance(ref, float), ref)))
-        key = (op, args)
+        # By type too: reference 2 and constant 2.0 are equal keys otherwise.
+        key = (op, args, tuple(type(ref) for ref in args))
         if key not in self.known:
             self.instructions.append(Instruction(op, args))
             self.known[key] = len(self.labels) + len(self.instructions) - 1

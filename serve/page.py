@@ -64,6 +64,7 @@ FILES = {
         for name in (
             *("page", "dom", "service", "arrays", "npy", "card", "facts"),
             *("run", "answer", "figures", "forecast", "recording", "table", "theme"),
+            *("npz_writer", "simulate", "simulation"),
         )
     },
     "plotly.js": Source("package_data/plotly.min.js", _SCRIPT, "plotly"),

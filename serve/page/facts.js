@@ -76,7 +76,7 @@ function tensorTable(specs, label, id) {
       el("code", {}, spec.dtype),
       el("code", {}, layoutOf(spec)),
       spec.unit || "–",
-      spec.meaning,
+      spec.default === undefined ? spec.meaning : `${spec.meaning}; ${short(spec.default)} where it is left out`,
     ]),
     { "aria-label": label, id, class: "tensors" },
   );
@@ -113,7 +113,8 @@ function goldenWords(model) {
 
 function batchWords(model) {
   const policies = (model.batching ?? []).map(({ row, policy }) => {
-    const shapes = Object.entries(row).map(([name, sizes]) => `${name} ${sizes.join("×")}`);
+    const sized = Object.entries(row).filter(([, sizes]) => sizes.length);
+    const shapes = sized.map(([name, sizes]) => `${name} ${sizes.join("×")}`);
     return `${shapes.join(", ")}: ${policy}.`;
   });
   if (!policies.length) return ["Rows run one by one."];

@@ -1,7 +1,8 @@
-// Which view an output gets, by its axes, and the figures other than forecasts.
+// Which view an output gets, by its axes, and the figures of most of them.
 
 import { lane, plane, short } from "./arrays.js";
 import { drawForecast } from "./forecast.js";
+import { simulationOf, simulationView } from "./simulation.js";
 import { axis, axisName, baseLayout, panels } from "./theme.js";
 
 const SAMPLE_AXES = ["sample", "draw", "posterior"];
@@ -16,6 +17,8 @@ export function chooseView(spec, output, inputs, manifest) {
   const view = { spec, output, names, panelAxis: null, others: [], timeTitle: timeTitle(manifest) };
   const input = names.join() === "batch,time,channel" ? findSeries(output, inputs, manifest) : null;
   if (input) return { ...view, kind: "forecast", input, panelAxis: 2, draw: drawForecast };
+  const simulated = simulationView(view, simulationOf(manifest), inputs);
+  if (simulated) return simulated;
   if (names.join() === "batch,class") return { ...view, kind: "classes", draw: drawClasses };
   const rest = names.map((_, i) => i).slice(1);
   const sample = names.findIndex((name) => SAMPLE_AXES.includes(name));

@@ -5,6 +5,7 @@ import { download, duration, el } from "./dom.js";
 import { howTo, layoutOf } from "./facts.js";
 import { FormatError, kindOf, readNpy, readNpz } from "./npy.js";
 import { holdsWindows, plainName, planOf, showTable, stretchBox, SUFFIXES, wantedWords } from "./recording.js";
+import { simulationBox } from "./simulate.js";
 import { predict, predictRecording, readGolden, ServiceError } from "./service.js";
 import { loadPlotly } from "./theme.js";
 
@@ -87,6 +88,7 @@ export function runBox(model, place, locked) {
     "section",
     { class: "box", "aria-labelledby": "try" },
     el("h2", { id: "try" }, "Try it"),
+    simulationBox(model, run),
     el(
       "label",
       { class: "drop", id: "drop" },

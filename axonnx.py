@@ -15,6 +15,7 @@ COMMANDS = {
     "benchmark": ("trainer.cli", "compare models on data sets over seeds, in one table"),
     "crossvalidate": ("trainer.cli", "train a config once per fold"),
     "sweep": ("trainer.cli", "choose a config's settings by its held-out metric"),
+    "simulate": ("trainer.cli", "run a network of neural masses from a YAML file"),
     "export": ("trainer.cli", "rebuild an artifact from a run"),
     "runs": ("trainer.cli", "list, show and compare runs"),
     "models": ("trainer.cli", "list the models and their settings"),

@@ -299,6 +299,13 @@ def _sweep(argv: list[str]) -> int:
     return run(rest, overrides)
 
 
+def _simulate(argv: list[str]) -> int:
+    overrides, rest = split_overrides(argv)
+    from trainer.simulation import run
+
+    return run(rest, overrides)
+
+
 def _benchmark(argv: list[str]) -> int:
     from trainer.benchmark import run
 
@@ -388,6 +395,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "benchmark": _benchmark,
     "crossvalidate": _crossvalidate,
     "sweep": _sweep,
+    "simulate": _simulate,
     "export": _export,
     "models": _models,
     "datasets": _datasets,

@@ -21,7 +21,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from trainer import yaml_source
-from trainer.config_document import ConfigError, Document, explain, nearest, read_source
+from trainer.config_document import ConfigError as ConfigError
+from trainer.config_document import Document, explain, nearest, read_source
 from trainer.data.paths import path_keys, public_path
 from trainer.models import MODELS
 from trainer.objectives import OBJECTIVES

@@ -8,6 +8,9 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import ConfigError
 from trainer.data import DataError
 from trainer.determinism import DeviceError
+from trainer.dynamics import ConnectomeError, NetworkError, ParameterError, SimulationError
+from trainer.dynamics.delays import DelayError
+from trainer.dynamics.observation import ObservationError
 from trainer.evaluation import EvaluationError
 from trainer.export import ExportError
 from trainer.folder import RunFolderError
@@ -17,6 +20,7 @@ from trainer.objectives import ObjectiveError
 from trainer.registry import RegistryError
 from trainer.schedule import ScheduleError
 from trainer.scoring import ScoringError
+from trainer.simulation import SimulationFolderError
 from trainer.training import TrainingError
 
 
@@ -32,17 +36,24 @@ def exit_code(error: Exception) -> int | None:
         (
             CheckpointError,
             ConfigError,
+            ConnectomeError,
             DataError,
+            DelayError,
             DeviceError,
             EvaluationError,
             LegacyError,
             ModelError,
+            NetworkError,
             ObjectiveError,
+            ObservationError,
+            ParameterError,
             RecordingError,
             RegistryError,
             RunFolderError,
             ScheduleError,
             ScoringError,
+            SimulationError,
+            SimulationFolderError,
             OSError,
         ),
     ):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,37 @@ def fit_teller(console: Console) -> Callable[[str, int, int, float], None]:
         console.print(f"{text}: {done} of {total}{left}", highlight=False, soft_wrap=True)
 
     return tell
+
+
+@contextmanager
+def steps_teller(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+    """What to call with steps done and steps of all: says so once it has taken two seconds.
+
+    A bar in a terminal, elsewhere a line every two seconds.
+    """
+    bar = Bar(
+        TextColumn(text),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(text, total=None)
+    say, started = fit_teller(console), time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        seconds = time.monotonic() - started
+        if not console.is_terminal:
+            say(text, done, total, seconds)
+        elif seconds >= EVERY:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 class Progress:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A quotient of floating-point numbers this close to a whole number of steps is one.
-_WHOLE = 1e-5
+# A quotient this many units of rounding from a whole number of steps is one.
+_WHOLE = 16
 
 
 class DelayError(ValueError):
@@ -55,15 +55,9 @@ class Delays:
 def tap_delays(milliseconds: Tensor, weights: Tensor, dt: float, interpolate: bool) -> list[Tap]:
     """Taps of delays (target, source) in ms with weights (target, source)."""
     steps = milliseconds / dt
-    whole = steps.detach().round()
-    exact = (steps.detach() - whole).abs() <= _WHOLE * (1 + whole)
     if not interpolate:
-        return [Tap(weights, whole.to(torch.int64))]
-    below = torch.where(exact, whole, steps.detach().floor())
-    later = steps - below
-    if not later.requires_grad:
-        later = torch.where(exact, torch.zeros_like(later), later)
-    lower = below.to(torch.int64)
+        return [Tap(weights, steps.detach().round().to(torch.int64))]
+    lower, later = _split(steps)
     return [Tap(weights * (1 - later), lower), Tap(weights * later, lower + 1)]
 
 
@@ -86,11 +80,20 @@ def lag_steps(milliseconds: Tensor, dt: float, where: str) -> tuple[Tensor, Tens
     """Whole steps (node,) of a lag (node,) in ms, and the share that comes one step later."""
     if bool((milliseconds.detach() < 0).any()):
         raise DelayError(f"{where} is negative; a lag is 0 ms or more")
-    steps = milliseconds / dt
-    whole = steps.detach().round()
-    exact = (steps.detach() - whole).abs() <= _WHOLE * (1 + whole)
-    below = torch.where(exact, whole, steps.detach().floor())
-    return below.to(torch.int64), steps - below
+    return _split(milliseconds / dt)
+
+
+def _split(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole steps int64, and the share that comes one step later, differentiable.
+
+    At a whole number the share is 0 and its slope that of a longer delay.
+    """
+    given = steps.detach()
+    whole = given.round()
+    exact = (given - whole).abs() <= _WHOLE * torch.finfo(steps.dtype).eps * (1 + whole)
+    below = torch.where(exact, whole, given.floor())
+    later = steps - torch.where(exact, given, below)
+    return below.to(torch.int64), later
 
 
 def arrivals(delays: Delays, history: Tensor) -> tuple[Tensor, ...]:

@@ -161,8 +161,9 @@ class Network(nn.Module):
         if value is None or isinstance(value, Param):
             setattr(self, name, value)
         else:
-            dtype = torch.get_default_dtype()
-            self.register_buffer(name, torch.as_tensor(value).to(dtype))
+            given = isinstance(value, Tensor) and value.is_floating_point()
+            dtype = value.dtype if given else torch.float64  # a run takes them to its own
+            self.register_buffer(name, torch.as_tensor(value, dtype=dtype))
 
     def _parts(self) -> list[tuple[str, Any]]:
         parts: list[tuple[str, Any]] = [("node", self.node)]

@@ -36,6 +36,7 @@ CONTEXTS = {
 }
 # Their graphs take seconds each: one kind of input in the fast set.
 LARGE = {"riemannian", "band_power", "eegnet", "shallow_conv", "ctnet", "place_field"}
+LARGE |= {"horn", "gru_classifier"}
 # Models that answer a window with one row, on every kind of input that they may meet.
 ANSWERS = [
     pytest.param(
@@ -262,7 +263,17 @@ def test_many_rows_of_odd_length_are_the_same_alone_and_together(name, task, sha
 
 
 @pytest.mark.parametrize(
-    "name", ["band_power", "ctnet", "decoder", "eegnet", "linear_readout", "shallow_conv"]
+    "name",
+    [
+        "band_power",
+        "ctnet",
+        "decoder",
+        "eegnet",
+        "gru_classifier",
+        "horn",
+        "linear_readout",
+        "shallow_conv",
+    ],
 )
 def test_probabilities_are_float32_where_products_are_bfloat16(name):
     context = classify_context(dim=0)

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import serving_model
+from environments import BuildError, installed, make_environment
 from rich.console import Console
 from serving_figure import draw
 from serving_measure import Raw, Running, ServerError, Workplace, prepare, running
 from serving_report import report_rows, table
-from serving_servers import OURS, BuildError, Server, installed, make_environment, servers
+from serving_servers import CACHE, OURS, Server, servers
 
 from artifact.bundle import write_file
 from artifact.manifest import canonical_json
@@ -198,7 +199,7 @@ def _environments(
             continue
         console.print(f"environment of {server.name}: {', '.join(server.requirements)}")
         try:
-            pythons[server.name] = make_environment(server.name, server.requirements)
+            pythons[server.name] = make_environment(server.name, server.requirements, CACHE)
         except BuildError as error:
             findings.miss(server.name, error)
     return pythons

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import serving_model
 import serving_processes
-from serving_servers import HERE, ROOT, Endpoint, Server
+from environments import HERE, ROOT
+from serving_servers import Endpoint, Server
 
 HOST = "127.0.0.1"
 START_SECONDS, FIRST_ANSWER_SECONDS = 180.0, 30.0

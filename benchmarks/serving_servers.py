@@ -9,34 +9,23 @@ do not ask for.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import HERE, ROOT
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 PROGRAMS = HERE / "serving_peers"
 CACHE = HERE / ".cache" / "serving"
-# The day after which no package counts, so that an environment is the same on every machine.
-EXCLUDE_NEWER = "2026-11-22T00:00:00Z"
 ONNXRUNTIME = "onnxruntime==1.31.1"
 OURS = "axonnx"
 # Way of running the model -> the variant's name.
 MODES = {"alone": "", "batched": "batched"}
 
 Headers = Mapping[str, str]
-
-
-class BuildError(Exception):
-    """An environment cannot be made; the text ends with what uv said."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +59,6 @@ class Server:
     def label(self) -> str:
         """Name and variant."""
         return f"{self.name} {self.variant}".strip()
-
-
-def make_environment(name: str, requirements: tuple[str, ...]) -> Path:
-    """The Python of an environment that holds `requirements`, made where it is not there yet.
-
-    Raises BuildError.
-    """
-    contents = [sys.version, *requirements]
-    if any(requirement.startswith("--editable") for requirement in requirements):
-        contents.append((ROOT / "pyproject.toml").read_text())
-    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
-    folder = CACHE / f"{name}-{digest}"
-    python, done = folder / "bin" / "python", folder / "complete"
-    if not done.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-        options = ("--compile-bytecode", "--exclude-newer", EXCLUDE_NEWER, "--python", str(python))
-        _uv("pip", "install", "--quiet", *options, *requirements)
-        done.touch()
-    return python
-
-
-def installed(python: Path) -> dict[str, str]:
-    """Versions, by name, of the packages of an environment."""
-    listed = _uv("pip", "list", "--quiet", "--format", "json", "--python", str(python))
-    return {entry["name"]: entry["version"] for entry in json.loads(listed)}
-
-
-def _uv(*words: str) -> str:
-    done = subprocess.run(["uv", *words], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise BuildError(f"uv {words[0]} {words[1]}: {done.stderr.strip()[-600:]}")
-    return done.stdout
 
 
 def _row(values: Any) -> np.ndarray:

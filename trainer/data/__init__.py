@@ -44,6 +44,9 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     return dataset
 
 
+# Reads data sets and registers none; needs torch, and registers connectomes.
+_APART = ("prepare", "connectomes")
+
 for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "prepare":  # reads data sets and registers none
+    if _module.name not in _APART:
         importlib.import_module(f"{__name__}.{_module.name}")

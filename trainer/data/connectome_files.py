@@ -7,7 +7,6 @@ unpickled; an archive's paths are names to look up, never places to write to.
 from __future__ import annotations
 
 import bz2
-import csv
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,9 +20,9 @@ from recording import array_files
 from recording.errors import RecordingError
 from recording.readers import mat5
 from trainer.data.errors import DataError
+from trainer.data.number_table import MOST_REGIONS, text_table
 
 MOST_BYTES = 2**28
-MOST_REGIONS = 4096
 MOST_ENTRIES = 1000
 BLOCK = 2**20
 # Usual names of variables, in the order in which they are looked for; case does not matter.
@@ -80,53 +79,6 @@ def read_matrix(path: Path, name: str | None = None) -> np.ndarray:
             )
         return _numbers(load[key](), path.name, str(key))
     return text_table(_file_bytes(path), path.name)[0]
-
-
-def text_table(data: bytes, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The numbers of a text file and its labels, () where it has none.
-
-    Cells lie between commas, semicolons, tabs or blanks; a header and a first column of names are
-    found by not being numbers. Raises DataError naming line and column.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: byte {error.start} is no UTF-8 text") from None
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise DataError(f"{where}: is empty")
-    if len(lines) > MOST_REGIONS + 1:
-        raise DataError(f"{where}: {len(lines)} lines; at most {MOST_REGIONS} regions are read")
-    rows = [(number, _cells(line, where, number)) for number, line in lines]
-    header: list[str] = []
-    if len(rows) > 1 and rows[0][1][1:] and not any(map(_is_number, rows[0][1][1:])):
-        header = rows[0][1]
-        rows = rows[1:]
-    named = not _is_number(rows[0][1][0])
-    width = len(rows[0][1])
-    values = np.empty((len(rows), width - named))
-    for place, (number, cells) in enumerate(rows):
-        if len(cells) != width:
-            raise DataError(f"{where}: line {number} has {len(cells)} cells, others {width}")
-        for column, cell in enumerate(cells[named:]):
-            found = _number(cell)
-            if found is None:
-                raise DataError(
-                    f"{where}: line {number}, column {column + named + 1} is {cell[:40]!r}; must "
-                    "be a number"
-                )
-            values[place, column] = found
-    labels = tuple(cells[0] for _, cells in rows) if named else ()
-    columns = tuple(header[named:] if len(header) == width else header)
-    if named and columns and len(columns) == len(labels) and columns != labels:
-        first = next(
-            k for k, pair in enumerate(zip(columns, labels, strict=True)) if len({*pair}) > 1
-        )
-        raise DataError(
-            f"{where}: column {columns[first]!r} stands where the rows have {labels[first]!r}; "
-            "rows and columns must be in one order"
-        )
-    return values, labels or columns
 
 
 def _read_csv(path: Path, names: Names) -> ConnectomeParts:
@@ -322,33 +274,6 @@ def _unpacked(data: bytes, where: str) -> bytes:
 def _file_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return _bounded(file, path.name)
-
-
-def _cells(line: str, where: str, number: int) -> list[str]:
-    """The cells of a line, at most MOST_REGIONS and one of them."""
-    delimiter = next((each for each in ",;\t" if each in line), None)
-    try:
-        cells = line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"{where}: line {number}: {error}") from None
-    if len(cells) > MOST_REGIONS + 1:
-        raise DataError(
-            f"{where}: line {number} has {len(cells)} cells; at most {MOST_REGIONS} regions are "
-            "read"
-        )
-    return [cell.strip() for cell in cells]
-
-
-def _number(cell: str) -> float | None:
-    try:
-        # Python takes 1_000 for a number; a table does not.
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _is_number(cell: str) -> bool:
-    return _number(cell) is not None
 
 
 def _numbers(value: Any, file: str, key: str) -> np.ndarray:

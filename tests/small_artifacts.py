@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 import artifact
 from artifact import batching, providers
 from artifact.arrays import encode_npz
-from artifact.manifest import Axis, Manifest, TensorSpec, config_digest
+from artifact.manifest import Axis, Manifest, SeededNoise, TensorSpec, config_digest
+from artifact.noise import with_noise
 
 STEPS, OBSERVED = 20, 10
 
@@ -115,11 +116,13 @@ def write_artifact(
     bound: float | None = None,
     determinism: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    noise: SeededNoise | None = None,
     overwrite: bool = False,
 ) -> Path:
     """An artifact around any graph; golden answers come from the graph unless given."""
     data = model.SerializeToString(deterministic=True)
-    answers = golden_outputs or _run(data, [spec.name for spec in outputs], golden)
+    drawn = golden if noise is None else with_noise(noise, golden)
+    answers = golden_outputs or _run(data, [spec.name for spec in outputs], drawn)
     config = {"name": name, "model": {"name": "small"}}
     manifest = Manifest(
         name=name,
@@ -128,6 +131,7 @@ def write_artifact(
         model="small",
         inputs=inputs,
         outputs=outputs,
+        noise=noise,
         provenance={"config_sha256": config_digest(config), "seed": 0, **(provenance or {})},
         config=config,
         metrics={},

@@ -136,7 +136,7 @@ def export_network(
         shapes=[batching.row_shape(rows), shorter(inputs, rows, exported, steps)],
         noise=_seeded(exported) if seeded else None,
         parity_rows=PARITY_ROWS,
-        rounding={} if settings.bold is None else {BOLD: _rounding(settings.bold)},
+        rounding=_rounding(exported, settings.bold),
     )
     named = {"name": _node_name(network), **dict(config.get("model", {}))}
     about = About(
@@ -224,11 +224,19 @@ def _observed(bold: Bold, source: str, sampled: int, dt: float) -> Observed:
     return Observed(bold.balloon, source, sampled, mean, step, bold.scheme, BOLD, every)
 
 
-def _rounding(bold: Bold) -> float:
-    """How far rounding moves a volume: it is a difference of numbers near 1, scaled."""
-    values = bold.balloon.values()
-    volume, *weights = (float(torch.as_tensor(values[k]).max()) for k in ("V0", "k1", "k2", "k3"))
-    return 8 * float(np.finfo(np.float32).eps) * volume * sum(weights)
+def _rounding(exported: Exported, bold: Bold | None) -> dict[str, float]:
+    """How far single precision may move answers: they are sums of terms that cancel each other.
+
+    States and outputs have terms near 1; a volume is a difference of numbers near 1, scaled.
+    """
+    last = float(np.finfo(np.float32).eps)
+    found = dict.fromkeys(exported.monitors, 32 * last)
+    if bold is not None:
+        values = bold.balloon.values()
+        names = ("V0", "k1", "k2", "k3")
+        scale, *weights = (float(torch.as_tensor(values[name]).max()) for name in names)
+        found[BOLD] = 8 * last * scale * sum(weights)
+    return found
 
 
 def _seeded(exported: Exported) -> SeededNoise:

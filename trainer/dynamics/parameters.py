@@ -125,6 +125,12 @@ class Param(nn.Module):
                 f"value {_first(tensor, outside)} is outside ({transform.low}, {transform.high}), "
                 f"the range of {transform.name}"
             )
+        sums = tensor.sum(dim=-1) if tensor.ndim else tensor
+        if transform.name == "simplex" and bool(((sums - 1).abs() > 1e-4).any()):
+            raise ParameterError(
+                f"a simplex Param starts from shares that add up to 1; these add up to "
+                f"{sums.flatten()[(sums - 1).abs().argmax()].item():g}"
+            )
         if transform.name == "symmetric" and not bool((tensor == tensor.mT).all()):
             raise ParameterError("a symmetric Param starts from a symmetric matrix")
         return transform.inverse(tensor)

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.data.windows import ModelContext, Windows
-from trainer.dynamics.simulator import Engine
 from trainer.models.columns import Columns
 from trainer.models.horn_layer import LARGEST_OMEGA, HornLayer
 from trainer.registry import MODELS
@@ -56,7 +55,7 @@ class Horn(nn.Module):
         layer_delay: Annotated[float, Field(ge=0)] = 0.0,
         recurrent_bias: bool = True,
         draws: Annotated[int, Field(ge=0)] = 0,
-        engine: Engine = "auto",
+        engine: Literal["auto", "plain", "compiled"] = "auto",
     ) -> None:
         super().__init__()
         assert context.classes is not None

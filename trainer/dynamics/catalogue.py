@@ -31,7 +31,7 @@ first state to the first input unless it names others. The unit 1 stands for non
 
 def page() -> str:
     """The page as Markdown: an overview, then one section per family."""
-    names = sorted(_own(), key=lambda name: (NODES.get(name).__module__, _line(name)))
+    names = sorted(models(), key=lambda name: (NODES.get(name).__module__, _line(name)))
     parts = [_HEAD, _overview(names)]
     for module, family in groupby(names, key=lambda name: NODES.get(name).__module__):
         parts.append(_family(module))
@@ -39,8 +39,8 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _own() -> list[str]:
-    """Names of the models of this project, without plug-ins."""
+def models() -> list[str]:
+    """Names of the neural masses, without plug-ins and the vessels of an observation."""
     inside = f"{__package__}.nodes."
     return [name for name in NODES.names() if NODES.get(name).__module__.startswith(inside)]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from trainer.dynamics import NODES
-from trainer.dynamics.catalogue import PAGE, page
+from trainer.dynamics.catalogue import PAGE, models, page
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,7 +18,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_model_has_a_section_with_its_equations_states_and_parameters() -> None:
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^#{2,3} |\Z)", page(), re.M | re.S))
-    assert set(sections) == set(NODES.names())
+    assert set(sections) == set(models())
     for name, text in sections.items():
         node = NODES.build({"name": name})
         assert text.count("```") == 2, name
@@ -30,5 +30,5 @@ def test_every_model_has_a_section_with_its_equations_states_and_parameters() ->
 
 def test_the_overview_links_to_every_section() -> None:
     links = re.findall(r"^\| \[`(\w+)`\]\(#(\w+)\)", page(), re.M)
-    assert sorted(name for name, _ in links) == NODES.names()
+    assert sorted(name for name, _ in links) == models()
     assert all(name == anchor for name, anchor in links)

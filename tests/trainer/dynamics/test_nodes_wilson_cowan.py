@@ -67,9 +67,9 @@ def test_the_published_oscillating_pair_oscillates() -> None:
     node = WilsonCowan(
         w_ee=16.0, w_ei=12.0, w_ie=15.0, w_ii=3.0, a_e=1.3, theta_e=4.0, a_i=2.0, theta_i=3.7
     )
-    swing = runs(node, duration=200, transient=100, inputs={"E": 1.25})["E"]
+    swing = runs(node, dt=0.2, duration=150, transient=100, inputs={"E": 1.25})["E"]
     assert swing.max() - swing.min() > 0.1
-    quiet = runs(node, duration=200, transient=100)["E"]
+    quiet = runs(node, dt=0.2, duration=150, transient=100)["E"]
     assert quiet.max() - quiet.min() < 1e-3
 
 
@@ -181,7 +181,7 @@ def test_each_delay_holds_back_its_own_path() -> None:
 
 
 def test_adaptation_follows_activity_and_quiets_it() -> None:
-    drive = {"inputs": {"E": 1.25}, "duration": 150}
+    drive = {"inputs": {"E": 1.25}, "dt": 0.25, "duration": 150}
     tired = runs(WilsonCowanAdaptive(b_e=30.0, tau_ae=20.0), transient=100, **drive)
     held = runs(WilsonCowan(), transient=100, **drive)
     assert tired["E"].mean() < 0.8 * held["E"].mean()

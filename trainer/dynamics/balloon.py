@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from pydantic import InstanceOf
 from torch import Tensor
 
 from trainer.dynamics.network import Network
@@ -115,11 +114,11 @@ class BoldState:
 class Bold(Observation):
     """BOLD of a scanner that takes a volume every `period` ms, by a balloon at every node.
 
-    balloon: the model, or its parameters by name. step: of its integration in ms, by default the
-    longest up to 20 ms that fits both the activity's interval and `period`. Activity sampled more
-    often is averaged over a step, activity sampled less often is held. scheme, engine: see
-    Simulator; where pieces shall have the bits of a whole of another length, name the engine, as
-    "auto" goes by length. The balloon begins at rest; the first volume is taken after `period` ms.
+    balloon: a BalloonWindkessel, or its parameters by name. step: of its integration in ms, by
+    default the longest up to 20 ms that fits both the activity's interval and `period`. Activity
+    sampled more often is averaged over a step, activity sampled less often is held. scheme, engine:
+    see Simulator; where pieces shall have the bits of a whole of another length, name the engine,
+    as "auto" goes by length. The balloon begins at rest; the first volume is taken after `period`.
     """
 
     unit = "1"
@@ -128,7 +127,7 @@ class Bold(Observation):
         self,
         *,
         period: float = 720.0,
-        balloon: InstanceOf[BalloonWindkessel] | Mapping[str, Any] | None = None,
+        balloon: Any = None,
         step: float | None = None,
         scheme: str = "heun",
         engine: Engine = "auto",
@@ -141,6 +140,9 @@ class Bold(Observation):
         self.step = step
         self.scheme = scheme
         self.engine: Engine = engine
+        # pydantic, told its type, would put the defaults back on the dataclass.
+        if not isinstance(balloon, BalloonWindkessel | Mapping | None):
+            raise ObservationError(f"balloon is {balloon!r}; must be a model or its parameters")
         model = balloon if isinstance(balloon, BalloonWindkessel) else None
         self.balloon = model or BalloonWindkessel(**(balloon or {}))
 

@@ -97,6 +97,13 @@ def interval_of(trajectory: Trajectory) -> float:
     return float(f"{span / (len(trajectory.time) - 1):.9g}")
 
 
+def observed(
+    observation: Observation, trajectory: Trajectory, monitor: str, state: Any = None
+) -> tuple[Tensor, float, Any]:
+    """What an observation sees of one monitor of a trajectory, see `Observation.observe`."""
+    return observation.observe(trajectory[monitor], interval_of(trajectory), state)
+
+
 def check_values(values: Tensor, interval: float) -> None:
     """Raise ObservationError unless values are (batch, time, node) and the interval is a time."""
     if values.ndim != 3:

@@ -8,9 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.dynamics import Network, Param, Simulator, positive
-from trainer.dynamics.balloon import BalloonWindkessel, Bold
-from trainer.dynamics.observation import OBSERVATIONS, ObservationError, interval_of
+from trainer.dynamics import (
+    OBSERVATIONS,
+    BalloonWindkessel,
+    Bold,
+    Network,
+    ObservationError,
+    Param,
+    Simulator,
+    interval_of,
+    observed,
+    positive,
+)
+from trainer.dynamics.nodes import Hopf
 
 
 def activity(samples: int, nodes: int = 2, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -113,7 +123,6 @@ def test_gradients_of_activity_and_parameters() -> None:
 def test_a_param_of_the_balloon_gets_a_gradient() -> None:
     balloon = BalloonWindkessel(tau=Param(0.98, transform=positive()))
     values, _, _ = Bold(period=500.0, balloon=balloon).observe(activity(200).float(), 10.0)
-    assert torch.is_grad_enabled()
     values.square().sum().backward()
     assert [name for name, _ in Bold(balloon=balloon).named_parameters()] == ["balloon.tau.raw"]
     gradient = balloon.tau.raw.grad  # type: ignore[union-attr]
@@ -140,6 +149,35 @@ def test_a_trajectory_tells_its_interval() -> None:
     assert interval_of(run) == 0.7
     with pytest.raises(ObservationError, match="1 samples has no interval"):
         interval_of(simulator.run(0.1))
+
+
+def test_bold_of_a_run_in_pieces_equals_bold_of_the_whole() -> None:
+    simulator = Simulator(Network(Hopf(), nodes=2), 0.3, engine="plain")
+    bold = Bold(period=12.0, step=3.0)
+    arguments = {"start": {"x": 0.4}, "sample_every": 2, "monitors": ("x",)}
+    whole, interval, _ = observed(bold, simulator.run(90.0, **arguments), "x")
+    pieces, state = [], None
+    for piece in simulator.stream(90.0, 21.0, **arguments):
+        seen, _, state = observed(bold, piece, "x", state)
+        pieces.append(seen)
+    assert interval == 12.0
+    assert whole.shape == (1, 7, 2)
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
+
+
+def test_bold_under_vmap_and_functional_gradients_equals_a_loop() -> None:
+    values = activity(8, batch=3)
+
+    def loudness(one: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        balloon = BalloonWindkessel().having({"tau": tau})
+        return Bold(period=400.0, step=200.0, balloon=balloon).observe(one[None], 100.0)[0].sum()
+
+    taus = torch.tensor([0.8, 1.0, 1.2], dtype=torch.float64)
+    gradient = torch.func.grad(loudness, argnums=(0, 1))
+    mapped = torch.func.vmap(gradient)(values, taus)
+    for row in range(3):
+        for found, single in zip(mapped, gradient(values[row], taus[row]), strict=True):
+            torch.testing.assert_close(found[row], single)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +213,7 @@ def test_it_is_built_by_name() -> None:
     assert isinstance(bold, Bold)
     assert bold.period == 2000.0
     assert bold.balloon.values()["tau"] == 1.2
+    # What a configuration builds leaves the class as it was: Params still are.
+    assert isinstance(BalloonWindkessel(tau=Param(1.0)).tau, Param)
+    with pytest.raises(ObservationError, match="balloon is 3"):
+        Bold(balloon=3)

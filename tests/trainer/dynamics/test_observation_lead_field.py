@@ -124,6 +124,17 @@ def test_a_fitted_readout_has_gradients_even_for_a_sensor_without_weights() -> N
     assert all(each is not None and bool(torch.isfinite(each).all()) for each in gradients.values())
 
 
+def test_sensors_under_vmap_equal_a_loop() -> None:
+    values = sources(batch=3)
+    for model in (EegLeadField(matrix=MATRIX, scale=1.0), Readout(matrix=MATRIX)):
+
+        def seen(one: torch.Tensor, model: EegLeadField | Readout = model) -> torch.Tensor:
+            return model.observe(one[None], 1.0)[0][0]
+
+        looped = torch.stack([seen(one) for one in values])
+        torch.testing.assert_close(torch.func.vmap(seen)(values), looped)
+
+
 def test_vertices_with_fixed_orientations() -> None:
     normals = torch.tensor([[0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     parcels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

@@ -44,12 +44,14 @@ class Delays:
     taps: shares of every travelling coupling signal. lags: for each lagged input, the number of the
     signal that holds the state, and its delay in steps (node,) int64 with the share that comes one
     step later (node,). signals: how many signals travel. length: steps of history that are kept.
+    edges: targets and sources (edge,) of the connections, where only these are summed, or None.
     """
 
     taps: tuple[Tap, ...]
     lags: tuple[tuple[int, Tensor, Tensor], ...]
     signals: int
     length: int
+    edges: tuple[Tensor, ...] | None = None
 
 
 def tap_delays(milliseconds: Tensor, weights: Tensor, dt: float, interpolate: bool) -> list[Tap]:
@@ -109,8 +111,11 @@ def arrivals(delays: Delays, history: Tensor) -> tuple[Tensor, ...]:
         own = history[:, signal]
         total = None
         for tap in delays.taps:
-            sent = own[newest - tap.steps, :, source]  # (target, source, batch)
-            share = (tap.weights[..., None] * sent).sum(dim=1).mT
+            if delays.edges is None:
+                sent = own[newest - tap.steps, :, source]  # (target, source, batch)
+                share = (tap.weights[..., None] * sent).sum(dim=1).mT
+            else:
+                share = _over_edges(tap, own, *delays.edges)
             total = share if total is None else total + share
         assert total is not None
         arrived.append(total)
@@ -119,6 +124,14 @@ def arrivals(delays: Delays, history: Tensor) -> tuple[Tensor, ...]:
         near, far = own[newest - steps, :, source].mT, own[newest - steps - 1, :, source].mT
         arrived.append(near + later * (far - near))
     return tuple(arrived)
+
+
+def _over_edges(tap: Tap, own: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
+    """One tap's sums (batch, node) over connections alone; own: (time, batch, node)."""
+    steps, weights = tap.steps[targets, sources], tap.weights[targets, sources]
+    sent = own[len(own) - 1 - steps, :, sources]  # (edge, batch)
+    sums = sent.new_zeros(own.shape[-1], sent.shape[-1])
+    return sums.index_add(0, targets, weights[:, None] * sent).mT
 
 
 def _lagged(delays: Delays) -> int:

@@ -22,6 +22,7 @@ from trainer.dynamics.integrators import SCHEMES
 from trainer.dynamics.node import Node
 from trainer.dynamics.noise import Noise
 from trainer.dynamics.parameters import Param, Value
+from trainer.dynamics.sparse import pays, sparse_product
 from trainer.dynamics.system import System, lagged
 
 
@@ -37,7 +38,8 @@ class Network(nn.Module):
     one process or several. speed: conduction speed in mm/ms, which delays what travels by
     lengths / speed; None for no delays. interpolate: delays between steps, differentiable in the
     speed, in place of the nearest step. weights: in place of the connectome's, (target, source), a
-    `Param` to fit them.
+    `Param` to fit them. sparse: whether the plain engine sums over connections alone; None where
+    that is faster; the other engines never do, and weights that get gradients stay dense.
 
     Its parameters go by names such as "node.a", "coupling.k", "noise.0.sigma", "speed", "weights".
     Raises NetworkError, ParameterError.
@@ -54,6 +56,7 @@ class Network(nn.Module):
         speed: Value | None = None,
         interpolate: bool = False,
         weights: Param | Tensor | None = None,
+        sparse: bool | None = None,
     ) -> None:
         super().__init__()
         if connectome is None and coupling is not None:
@@ -66,6 +69,7 @@ class Network(nn.Module):
         self.coupling = coupling or (Diffusive() if connectome is not None else None)
         self.noise = nn.ModuleList([noise] if isinstance(noise, Noise) else list(noise))
         self.interpolate = interpolate
+        self.sparse = sparse
         if weights is not None and connectome is None:
             raise NetworkError("weights: need a connectome")
         if isinstance(speed, Param) and speed.fit and not interpolate:
@@ -119,6 +123,7 @@ class Network(nn.Module):
         row_sums = None
         if weights is not None:
             weights, row_sums = parts["coupling"].prepare(weights)
+        sparse = weights is not None and not delayed and self._sums_connections(weights)
         return System(
             node=parts["node"],
             coupling=parts.get("coupling"),
@@ -128,11 +133,12 @@ class Network(nn.Module):
             delayed=delayed,
             dt=dt,
             scheme=scheme,
+            sparse=sparse_product(weights) if sparse else None,
         )
 
     def delays(self, values: dict[str, Any], dt: float) -> Delays | None:
         """What travels at `values`, or None where nothing is delayed; warns of delays below dt."""
-        taps, lags, signals = [], [], 0
+        taps, lags, signals, edges = [], [], 0, None
         weights = values.get("weights")
         if values.get("speed") is not None and weights is not None:
             speed = torch.as_tensor(values["speed"], dtype=weights.dtype, device=weights.device)
@@ -143,6 +149,8 @@ class Network(nn.Module):
             prepared, _ = self.coupling.having(_below(values, "coupling")).prepare(weights)
             taps = tap_delays(milliseconds, prepared, dt, self.interpolate)
             signals = self.coupling.signals
+            if self._sums_connections(prepared):
+                edges = prepared.detach().nonzero(as_tuple=True)
         states = lagged(self.node)
         for state, name in self.node.lags.values():
             lag = torch.as_tensor(values[f"node.{name}"])
@@ -155,7 +163,14 @@ class Network(nn.Module):
             lags.append((signals + states.index(state), *lag_steps(lag, dt, f"node.{name}")))
         if not taps and not lags:
             return None
-        return Delays(tuple(taps), tuple(lags), signals + len(states), longest(taps, lags))
+        length = longest(taps, lags)
+        return Delays(tuple(taps), tuple(lags), signals + len(states), length, edges)
+
+    def _sums_connections(self, weights: Tensor) -> bool:
+        """Whether sums go over the connections alone."""
+        if torch._C._functorch.is_functorch_wrapped_tensor(weights) or weights.requires_grad:
+            return False
+        return pays(weights) if self.sparse is None else self.sparse
 
     def _own(self, name: str, value: Any) -> None:
         if value is None or isinstance(value, Param):

@@ -117,13 +117,15 @@ def test_delays_are_those_of_a_simulation_that_remembers_everything(interpolate:
     steps_back[0, 1], steps_back[2, 3] = 0.0, 5.0
     built = network(steps_back * DT * 2, speed=2.0, interpolate=interpolate)
     expected = remembered(steps_back if interpolate else np.round(steps_back), 50)
-    np.testing.assert_allclose(simulated(built, 50), expected, rtol=1e-10)
+    np.testing.assert_allclose(simulated(built, 50), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_a_delay_of_zero_on_some_connections_reads_the_newest_state() -> None:
     steps_back = np.where(DRAWS.random((NODES, NODES)) < 0.5, 0.0, 3.0)
     expected = remembered(steps_back, 30)
-    np.testing.assert_allclose(simulated(network(steps_back * DT), 30), expected, rtol=1e-11)
+    np.testing.assert_allclose(
+        simulated(network(steps_back * DT), 30), expected, rtol=1e-10, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("coupling", [Additive(), Diffusive()], ids=["additive", "diffusive"])
@@ -133,10 +135,10 @@ def test_infinite_speed_is_no_delay(interpolate: bool, coupling) -> None:
     lengths = DRAWS.uniform(1, 100, size=(NODES, NODES))
     without = simulated(network(lengths, speed=None, coupling=coupling), 40)
     no_length = network(0 * lengths, coupling=coupling, interpolate=interpolate)
-    np.testing.assert_allclose(simulated(no_length, 40), without, rtol=1e-12)
+    np.testing.assert_allclose(simulated(no_length, 40), without, rtol=1e-12, atol=1e-12)
     fast = network(lengths, speed=1e15, coupling=coupling, interpolate=interpolate)
     with pytest.warns(DelayWarning):
-        np.testing.assert_allclose(simulated(fast, 40), without, rtol=1e-10)
+        np.testing.assert_allclose(simulated(fast, 40), without, rtol=1e-10, atol=1e-10)
 
 
 def test_a_run_is_differentiable_in_the_speed() -> None:
@@ -192,7 +194,7 @@ def test_a_lag_of_a_node_is_a_delay_too() -> None:
         far = [past[max(0, len(past) - 2 - b)][k] for k, b in enumerate(lower)]
         share = back - lower
         past.append(past[-1] - DT * ((1 - share) * near + share * far))
-    np.testing.assert_allclose(run, past[1:], rtol=1e-10)
+    np.testing.assert_allclose(run, past[1:], rtol=1e-10, atol=1e-10)
 
 
 def test_a_run_is_differentiable_in_a_lag() -> None:

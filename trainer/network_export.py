@@ -113,6 +113,8 @@ def export_network(
     Raises ExportError where the network has no graph or the graph answers differently from torch,
     FileExistsError where `destination` exists and `overwrite` is not given.
     """
+    if destination.exists() and not overwrite:
+        raise FileExistsError(f"{destination} exists; choose another folder")
     exported = _exported(network, settings)
     try:
         graph, start = scan_graph(exported)

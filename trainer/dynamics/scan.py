@@ -298,7 +298,7 @@ class _Graph:
         """The second loop: what is observed of the first one's activity."""
         node, operators = observed.node, self.operators
         activity = self._every(Value(f"{observed.source}_all"), observed.sampled)
-        mean = self._mean(activity, observed.mean)
+        mean = self._and_one(self._mean(activity, observed.mean))
         loop = Loop(operators, "observed", self.nodes)
         carry = [loop.carry(np.full((1, self.nodes), _start(node, k))) for k in node.states]
         system = System(node, None, (), None, None, False, observed.step, observed.scheme)
@@ -311,8 +311,15 @@ class _Graph:
         after = [each.after for each in loop.carried]
         name = observed.output
         nodes = loop.close({f"{name}_all": self._output(node, name, after, {})})
-        self._keep(name, Value(f"{name}_all"), observed.every)
+        self._keep(name, Value(f"{name}_all"), observed.every, end=-1)
         return nodes
+
+    def _and_one(self, mean: Value) -> Value:
+        """One step more, which nobody sees: there is no loop over no steps."""
+        operators = self.operators
+        batch = operators.add("Shape", mean, start=0, end=1)
+        shape = operators.add("Concat", batch, index([1, self.nodes]), axis=0)
+        return operators.add("Concat", mean, operators.add("Expand", number(0.0), shape), axis=1)
 
     def _mean(self, activity: Value, many: int) -> Value:
         """Means of `many` values each, (batch, time, node); an incomplete one is left out."""
@@ -341,17 +348,17 @@ class _Graph:
         given |= {("parameter", key): value for key, value in own.items()}
         return self.operators.run(trace_output(node, name, tuple(own)), given)["output", name]
 
-    def _every(self, value: Value, every: int) -> Value:
+    def _every(self, value: Value, every: int, end: int = END) -> Value:
         """Every so many-th value along time, the first of them after `every` steps."""
-        if every == 1:
+        if every == 1 and end == END:
             return value
-        edges = [index([each]) for each in (every - 1, END, 1, every)]
+        edges = [index([each]) for each in (every - 1, end, 1, every)]
         return self.operators.add("Slice", value, *edges)
 
-    def _keep(self, name: str, value: Value, every: int) -> None:
+    def _keep(self, name: str, value: Value, every: int, end: int = END) -> None:
         """Let every so many-th value be a result of the graph."""
         time = "time" if every == 1 and self.exported.observed is None else f"{name}_time"
-        self._result(name, self._every(value, every), [time, self.nodes])
+        self._result(name, self._every(value, every, end), [time, self.nodes])
 
     def _result(self, name: str, value: Value, axes: list[Any]) -> None:
         self.operators.before.append(helper.make_node("Identity", [value.name], [name]))

@@ -151,6 +151,9 @@ class _Arguments(ctypes.Structure):
     ]  # fmt: skip
 
 
+_SIDES = ("left", "right")
+
+
 class _Call:
     """The memory of one call: packs what goes in, runs the loop, unpacks what comes out."""
 
@@ -180,7 +183,7 @@ class _Call:
     def outputs(self) -> tuple[Tensor, ...]:
         """samples (batch, sample, node) per state, carry (batch, node), history."""
         job, layout = self.job, self.layout
-        kept = list(self.samples)
+        kept = [each.movedim(0, 1) for each in self.samples]
         slot = job.steps if self.store else job.steps % 2
         carry = [each.contiguous() for each in layout.unpack(self.carry[slot])]
         if self.history is None:
@@ -201,13 +204,13 @@ class _Call:
         program = _backward_program(stretch, self.roles, wanted)
         arguments = self.arguments
         new = functools.partial(torch.zeros, dtype=self.dtype)
+        room = functools.partial(_large, dtype=self.dtype)
         size, steps = layout.size, job.steps
         # Samples come in as their cotangents.
         states = len(stretch.kept)
-        samples = new((states, layout.batch, job.samples, layout.nodes))
-        for k, each in enumerate(cotangents[:states]):
-            if each is not None:
-                samples[k] = each
+        samples = room((states, job.samples, layout.batch, layout.nodes))
+        for own, each in zip(samples, cotangents[:states], strict=True):
+            _ = own.zero_() if each is None else own.copy_(each.movedim(1, 0))
         self._point("samples", samples)
         cotangent = new((2, self.carries, layout.rows, layout.width))
         for k, each in enumerate(cotangents[states : states + self.carries]):
@@ -224,14 +227,14 @@ class _Call:
         self._point("cotangent", cotangent)
         outer = sum(role == "left" for role, _, _ in program.outputs)
         arguments.outer = outer
-        left, right = new((steps, outer, size)), new((steps, outer, size))
-        self._point("left", left)
-        self._point("right", right)
+        factors = {side: room((steps, outer, layout.rows, layout.width)) for side in _SIDES}
+        for side, own in factors.items():
+            self._point(side, own)
         parameters = [name for role, name, _ in program.outputs if role == "parameter"]
         gradient = new((len(parameters), size))
         self._point("gradient", gradient)
         drives = [name for role, name, _ in program.outputs if role == "drive"]
-        of_drive = [new((steps, size)) for _ in drives]
+        of_drive = [room((steps, size)) for _ in drives]
         self._points("cotangent_drive", of_drive)
         taps = any(name.startswith("tap ") for name in names)
         every_tap = [n for n in job.names if n.startswith("tap ")]
@@ -250,7 +253,7 @@ class _Call:
             whole = self._whole_drive(name, unpacked.movedim(0, 1))
             found[f"drive {name}"] = whole
         if outer:
-            found["weights"] = self._outer(left, right)
+            found["weights"] = self._outer(program, factors)
         if taps:
             if layout.lanes == "node":
                 of_taps = [each[:, : layout.nodes].mT for each in of_taps]
@@ -265,12 +268,17 @@ class _Call:
             grads.append(None if grad is None else grad.sum_to_size(self.named[name].shape))
         return [grad if need else None for grad, need in zip(grads, needed, strict=True)]
 
-    def _outer(self, left: Tensor, right: Tensor) -> Tensor:
+    def _outer(self, program: Program, factors: dict[str, Tensor]) -> Tensor:
         """Σ over steps and batch of left ⊗ right: (source, target)."""
-        layout, nodes = self.layout, self.layout.nodes
-        shape = (*left.shape[:-1], layout.rows, layout.width)
-        sides = [layout.unpack(each.reshape(shape)).reshape(-1, nodes) for each in (left, right)]
-        return sides[0].mT @ sides[1]
+        nodes, steps = self.layout.nodes, self.job.steps
+        sides: dict[str, list[Tensor]] = {side: [] for side in _SIDES}
+        for role, name, ref in program.outputs:
+            if role in sides:
+                kept = kernel_source.kept_carry(program, ref)
+                own = factors[role][:, int(name)] if kept is None else self.carry[:steps, kept]
+                sides[role].append(self.layout.unpack(own).reshape(-1, nodes))
+        pairs = zip(sides["left"], sides["right"], strict=True)
+        return torch.stack([left.mT @ right for left, right in pairs]).sum(dim=0)
 
     def _whole_drive(self, name: str, cotangent: Tensor) -> Tensor:
         """The cotangent (batch, step, node) of these steps, among zeros for the others."""
@@ -293,12 +301,12 @@ class _Call:
         arguments.stored = int(self.store)
         arguments.first_kept, arguments.every = job.first_kept, stretch.every
         slots = job.steps + 1 if self.store else 2
-        self.carry = empty((slots, self.carries, rows, width))
+        self.carry = _large((slots, self.carries, rows, width), self.dtype)
         for k in range(self.carries):
             self.carry[0, k] = layout.pack(self.given[k].expand(layout.batch, layout.nodes))
         self._point("carry", self.carry)
         self.samples = _large(
-            (len(stretch.kept), layout.batch, job.samples, stretch.nodes), self.dtype
+            (len(stretch.kept), job.samples, layout.batch, stretch.nodes), self.dtype
         )
         arguments.kept, arguments.count = len(stretch.kept), job.samples
         self._point("samples", self.samples)
@@ -398,7 +406,7 @@ class _Call:
 
 
 def _large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Room for samples: numpy asks for large pages, which saves most of the cost of first use."""
+    """Room for many numbers: numpy asks for large pages, which cost far less when first used."""
     return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
 
 

@@ -46,6 +46,12 @@ def temporaries(program: Program, shape: Shape) -> int:
     return len(_Writer(program, shape).saved)
 
 
+def kept_carry(program: Program, ref: Ref) -> int | None:
+    """Number of the carry that a value is, where it is one: its steps are stored already."""
+    role, name = program.inputs[int(ref)] if ref < len(program.inputs) else ("", "")
+    return int(name) if isinstance(ref, int) and role == "carry" else None
+
+
 class _Writer:
     """Writes the time loop of one program."""
 
@@ -206,6 +212,8 @@ class _Writer:
             for _, _, ref in self.program.outputs:
                 load(ref)
             for role, name, ref in self.program.outputs:
+                if role in ("left", "right") and kept_carry(self.program, ref) is not None:
+                    continue
                 value = f"v{ref}" if isinstance(ref, int) else _literal(ref)
                 body.append(self._store(role, name, f"T({value})"))
         if not body:
@@ -438,7 +446,7 @@ struct Arguments {
   T *const *tap_gradient;
 };
 
-// Samples are (state, batch, sample, node), as they are handed out; `count` samples in all.
+// Samples are (state, sample, batch, node), written one after the other; `count` in all.
 enum Lanes { node, batch, flat };
 static const Lanes LANES_ARE = LAYOUT;
 template <class Each>
@@ -446,7 +454,7 @@ static inline void samples(const Arguments& a, I sample, const Each& each) {
   const I size = a.rows * a.lanes;
   for (I s = 0; s < a.kept; ++s)
     for (I b = 0; b < a.batch; ++b) {
-      T* to = a.samples + ((s * a.batch + b) * a.count + sample) * a.nodes;
+      T* to = a.samples + ((s * a.count + sample) * a.batch + b) * a.nodes;
       const I from = a.kept_states[s] * size;
       if (LANES_ARE == batch)
         for (I n = 0; n < a.nodes; ++n) each(to[n], from + n * a.lanes + b);

@@ -335,11 +335,14 @@ class Simulator:
                 f"start: {type(node).__name__} has no state {', '.join(unknown)}; "
                 f"it has {', '.join(node.states)}"
             )
-        generators = [start_generator(seed, first_member + row) for row in range(batch)]
+        begins = {name: (start or {}).get(name, node.start.get(name, 0.0)) for name in node.states}
+        drawn_from = any(isinstance(each, tuple) for each in begins.values()) or system.noises
+        members = range(first_member, first_member + batch) if drawn_from else ()
+        generators = [start_generator(seed, member) for member in members]
         device = self._device()
         carry: list[Tensor] = []
         for name in node.states:
-            given = (start or {}).get(name, node.start.get(name, 0.0))
+            given = begins[name]
             if isinstance(given, tuple):
                 rows = [each.uniform(*given, nodes) for each in generators]
                 value = torch.from_numpy(np.stack(rows))
@@ -479,6 +482,8 @@ def _check_finite_numbers(name: str, value: float | Tensor) -> None:
     tensor = torch.as_tensor(value).detach()
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return  # inside vmap or grad values cannot be looked at
+    if math.isfinite(float(tensor.sum())):
+        return  # a sum is quick and holds every NaN and infinity
     bad = ~torch.isfinite(tensor)
     if bool(bad.any()):
         place = [int(k) for k in bad.nonzero()[0]]

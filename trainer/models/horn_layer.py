@@ -69,6 +69,7 @@ class HornLayer(nn.Module):
             coupling=Additive(source="y", b=Param(torch.zeros(units)) if bias else 0.0),
             weights=Param(weights),
             speed=None if self.steps is None else 1.0,  # so that lengths are delays in ms
+            sparse=False,  # never by what the weights are: the graph has one form
         )
 
     def forward(self, signal: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recording.style import COLORS, INK, MUTED, STYLE
+from recording.style import COLORS, INK, MUTED, OBSERVED, STYLE
 from trainer.plots import label, write
 
 LINES = 6  # nodes that are drawn as a line of their own
-LONGEST_LINE = 4000  # samples of a line; of longer runs the end is drawn
-STRONGEST = 0.15  # share of the connections that a brain is drawn with
+OVERLAID = 3  # lines up to which they share a baseline
+LONGEST_LINE = 1500  # samples of a line; of longer runs the end is drawn
+STRONGEST = 0.15  # share of the connections that a brain is drawn with, and their least number
+FEWEST = 60
 LABELLED = 24  # nodes up to which a matrix or a brain names them
 
 
@@ -33,26 +35,24 @@ def time_series(
 
     milliseconds: (time,); values: signal → (time, node or sensor); labels: their names.
     """
-    nodes = len(labels)
-    chosen = _spread(nodes, LINES)
+    chosen = _spread(len(labels), LINES)
     last = slice(max(0, len(milliseconds) - LONGEST_LINE), None)
     time, name = _time_axis(milliseconds[last])
-    carpet = nodes > LINES
+    carpet = len(labels) > LINES
+    row_height = 2.1 if len(chosen) <= OVERLAID else 2.8
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.0, 1.2 + 2.1 * len(values)), layout="constrained")
+        figure = Figure(figsize=(10.0, 1.0 + row_height * len(values)), layout="constrained")
         panels = figure.subplots(len(values), 2 if carpet else 1, squeeze=False, sharex="col")
         for row, (signal, series) in zip(panels, values.items(), strict=True):
-            shown = series[last]
-            for place, node in enumerate(chosen):
-                row[0].plot(time, shown[:, node], color=COLORS[place % 6], label=labels[node])
-            label(row[0], "", "", _with_unit(signal, units.get(signal, "1")))
-            row[0].margins(x=0.01)
+            meaning = _with_unit(signal, units.get(signal, "1"))
+            _lines(row[0], time, series[last][:, chosen], [labels[k] for k in chosen], meaning)
             if carpet:
-                _carpet(figure, row[1], time, shown, _with_unit(signal, units.get(signal, "1")))
+                _carpet(figure, row[1], time, series[last], meaning)
         for axes in panels[-1]:
             axes.set_xlabel(name)
         handles, names = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        if 1 < len(names) <= OVERLAID:
+            figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         kept = "" if last.start == 0 else f", the last {len(time)} of {len(milliseconds)} samples"
         figure.suptitle(title + kept)
         return write(figure, destination)
@@ -69,6 +69,8 @@ def phase_portrait(
 ) -> Path:
     """Draw two signals (time, node) against one another, the start hollow and the end filled."""
     chosen = _spread(len(labels), LINES)
+    kept = "" if len(first) <= LONGEST_LINE else f", the last {LONGEST_LINE} samples"
+    first, second = first[-LONGEST_LINE:], second[-LONGEST_LINE:]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.0, 5.4), layout="constrained")
         axes = figure.subplots()
@@ -78,9 +80,9 @@ def phase_portrait(
             axes.plot(x, y, color=color, linewidth=0.9, alpha=0.8, label=labels[node])
             axes.plot(x[0], y[0], markeredgecolor=color, markerfacecolor="white", **dots, zorder=3)
             axes.plot(x[-1], y[-1], color=color, **dots, zorder=4)
-        label(axes, "hollow: first sample, filled: last", *names)
-        figure.legend(loc="outside lower center", ncols=len(chosen))
-        figure.suptitle(title)
+        label(axes, "hollow: first sample drawn, filled: last", *names)
+        figure.legend(loc="outside lower center", ncols=min(3, len(chosen)))
+        figure.suptitle(title + kept)
         return write(figure, destination)
 
 
@@ -180,13 +182,35 @@ def brain(
             image = _network(axes, places, weights, values)
             axes.set_aspect("equal")
             label(axes, view, x, y)
+            axes.margins(0.12)
             if positions is None:
                 axes.set_axis_off()
-            if len(labels) <= LABELLED:
-                _name_nodes(axes, places, labels, ring=positions is None)
+        if len(labels) <= LABELLED:
+            # From the side one hemisphere hides the other, and its names too.
+            _name_nodes(panels[0], views[0][-1], labels)
         figure.colorbar(image, ax=list(panels), label=meaning, shrink=0.7)
         figure.suptitle(title)
         return write(figure, destination)
+
+
+def _lines(
+    axes: Axes, time: np.ndarray, series: np.ndarray, names: Sequence[str], meaning: str
+) -> None:
+    """Few lines on one baseline, more of them one above the other."""
+    count = series.shape[1]
+    low, high = np.quantile(series, [0.01, 0.99])
+    spacing = 0.0 if count <= OVERLAID else 1.3 * float(high - low) or 1.0
+    for place in range(count):
+        shifted = series[:, place] - place * spacing
+        style: dict[str, Any] = {"linewidth": 1.0 if spacing else 1.4}
+        axes.plot(time, shifted, color=COLORS[place % len(COLORS)], label=names[place], **style)
+    if spacing:
+        centre = float(np.median(series))
+        axes.set_yticks([centre - place * spacing for place in range(count)], names)
+        axes.set_title(f"{meaning}, lines {spacing:.3g} apart", loc="left")
+    else:
+        axes.set_ylabel(meaning)
+    axes.margins(x=0.01)
 
 
 def _network(axes: Axes, places: np.ndarray, weights: np.ndarray, values: np.ndarray) -> Any:
@@ -195,16 +219,16 @@ def _network(axes: Axes, places: np.ndarray, weights: np.ndarray, values: np.nda
     rows, columns = np.triu_indices(len(weights), 1)
     strength = both[rows, columns]
     kept = strength > 0
-    if kept.sum() > 60:
-        kept &= strength >= np.quantile(strength[kept], 1 - STRONGEST)
+    most = max(FEWEST, round(STRONGEST * len(strength)))
+    kept[np.argsort(-strength, kind="stable")[most:]] = False
     largest = strength.max(initial=0.0) or 1.0
     # The strong ones last, on top.
     for pair in np.argsort(strength, kind="stable"):
         if kept[pair]:
             ends = places[[rows[pair], columns[pair]]]
             share = strength[pair] / largest
-            line: dict[str, Any] = {"linewidth": 0.4 + 2.4 * share, "alpha": 0.25 + 0.55 * share}
-            axes.plot(ends[:, 0], ends[:, 1], color=MUTED, zorder=1, **line)
+            line: dict[str, Any] = {"linewidth": 0.4 + 2.4 * share, "alpha": 0.15 + 0.6 * share}
+            axes.plot(ends[:, 0], ends[:, 1], color=OBSERVED, zorder=1, **line)
     sums = both.sum(axis=1)
     area = 60 + 160 * sums / (sums.max() or 1.0)
     return axes.scatter(
@@ -219,19 +243,21 @@ def _network(axes: Axes, places: np.ndarray, weights: np.ndarray, values: np.nda
     )
 
 
-def _name_nodes(axes: Axes, places: np.ndarray, labels: Sequence[str], *, ring: bool) -> None:
-    centre = places.mean(axis=0)
+def _name_nodes(axes: Axes, places: np.ndarray, labels: Sequence[str]) -> None:
+    """Names beside the nodes, away from the middle."""
+    centre = (places[:, 0].min() + places[:, 0].max()) / 2
     for place, name in zip(places, labels, strict=True):
-        if ring:
-            x, y = place * 1.13
-            side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
-            axes.text(x, y, name, ha=side, va="center", fontsize=7.5)
-        else:
-            above = 7 if place[1] >= centre[1] else -13
-            axes.annotate(
-                name, place, (0, above), textcoords="offset points", ha="center", fontsize=7.0
-            )
-    axes.margins(0.18)
+        side = -1 if place[0] < centre else 1
+        axes.annotate(
+            name,
+            place,
+            (9 * side, 0),
+            textcoords="offset points",
+            ha="right" if side < 0 else "left",
+            va="center",
+            fontsize=7.5,
+        )
+    axes.margins(0.4, 0.1)
 
 
 def _matrix(

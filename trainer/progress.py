@@ -51,15 +51,25 @@ def steps_teller(console: Console, text: str) -> Iterator[Callable[[int, int], N
         disable=not console.is_terminal,
     )
     task = bar.add_task(text, total=None)
-    say, started = fit_teller(console), time.monotonic()
+    started = told = time.monotonic()
+    first: tuple[int, float] | None = None
 
     def tell(done: int, total: int) -> None:
-        seconds = time.monotonic() - started
-        if not console.is_terminal:
-            say(text, done, total, seconds)
-        elif seconds >= EVERY:
-            bar.start()
-            bar.update(task, completed=done, total=total)
+        nonlocal told, first
+        now = time.monotonic()
+        # What the first steps wait for, such as a compiler, says nothing about the others.
+        since, then = first = first or (done, now)
+        if console.is_terminal:
+            if now - started >= EVERY:
+                bar.start()
+                bar.update(task, completed=done, total=total)
+        elif now - told >= EVERY:
+            told = now
+            left = ""
+            if since < done < total:
+                seconds = (now - then) / (done - since) * (total - done)
+                left = f", some {math.ceil(seconds)} s left"
+            console.print(f"{text}: {done} of {total}{left}", highlight=False, soft_wrap=True)
 
     try:
         yield tell

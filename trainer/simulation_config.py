@@ -17,8 +17,23 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from trainer import parameter_config, yaml_source
 from trainer.config_document import ConfigError, Document, explain, nearest, read_source
-from trainer.dynamics import COUPLINGS, NODES, NOISES, Network, Simulator
+from trainer.data.connectomes import CONNECTOMES, load_connectome
+from trainer.dynamics import (
+    COUPLINGS,
+    NODES,
+    NOISES,
+    Network,
+    NetworkError,
+    Param,
+    Simulator,
+    balloon,
+    hemodynamic_response,
+    lead_field,
+    symmetric,
+    temporal_average,
+)
 from trainer.dynamics.integrators import SCHEMES
+from trainer.dynamics.observation import OBSERVATIONS, Observation
 from trainer.parameter_config import (
     FITTED_TAG,
     STRICT,
@@ -29,6 +44,9 @@ from trainer.parameter_config import (
 )
 from trainer.registry import Registry
 
+# Importing these registers the observations.
+OBSERVING = (balloon, hemodynamic_response, lead_field, temporal_average)
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Values = float | Annotated[list[float], Field(min_length=1)]
 
@@ -38,31 +56,69 @@ def _part(registry: Registry) -> Any:
     return Annotated[dict[str, Any], AfterValidator(lambda given: complete(registry, given))]
 
 
+class Watched(BaseModel):
+    """What an observation takes beside its own settings.
+
+    monitor: the state or output that it looks at (null: the first one kept). transient: ms of what
+    it sees that are left out, since an instrument such as BOLD begins at rest.
+    """
+
+    model_config = STRICT
+
+    monitor: str | None = None
+    transient: Annotated[float, Field(ge=0)] = 0.0
+
+
+def _complete_observation(given: dict[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in given.items() if key in Watched.model_fields}
+    watched = Watched.model_validate_json(json.dumps(own))
+    rest = {key: value for key, value in given.items() if key not in own}
+    found = complete(OBSERVATIONS, rest)
+    return {"name": found.pop("name"), **watched.model_dump(), **found}
+
+
 # The parts that a name selects, by their keys; * stands for any item of a list.
 REGISTRIES: dict[tuple[str, ...], Registry] = {
     ("network", "node"): NODES,
+    ("network", "connectome"): CONNECTOMES,
     ("network", "coupling"): COUPLINGS,
     ("network", "noise", "*"): NOISES,
+    ("observation", "*"): OBSERVATIONS,
 }
+
+
+class WeightsConfig(BaseModel):
+    """Fits the connectome's weights, from where they are.
+
+    transform: "symmetric" keeps both directions of a connection equal, "identity" does not.
+    """
+
+    model_config = STRICT
+
+    fit: bool = True
+    transform: Literal["identity", "symmetric"] = "identity"
 
 
 class NetworkConfig(BaseModel):
     """A network, see `Network`.
 
-    node, coupling, noise: a `name` and its settings. nodes: how many there are without a
-    connection, in place of a connectome. coupling: null for diffusive on the first state, where
+    node, connectome, coupling, noise: a `name` and its settings. nodes: how many there are without
+    a connection, in place of a connectome. coupling: null for diffusive on the first state, where
     there is a connectome. speed: conduction speed in mm/ms (null: no delays); interpolate: between
-    steps, which a fit of the speed needs.
+    steps, which a fit of the speed needs. weights: null leaves those of the connectome
+    fixed.
     """
 
     model_config = STRICT
 
     node: _part(NODES)  # type: ignore[valid-type]
     nodes: PositiveInt | None = None
+    connectome: _part(CONNECTOMES) | None = None  # type: ignore[valid-type]
     coupling: _part(COUPLINGS) | None = None  # type: ignore[valid-type]
     noise: list[_part(NOISES)] = []  # type: ignore[valid-type]
     speed: ParameterSetting | None = None
     interpolate: bool = False
+    weights: WeightsConfig | None = None
 
 
 class SimulationSettings(BaseModel):
@@ -108,7 +164,11 @@ class SimulationSettings(BaseModel):
 
 
 class SimulationConfig(BaseModel):
-    """A simulation; the seed is that of noise and random starts."""
+    """A simulation.
+
+    seed: of noise and random starts. observation: what instruments see of the samples that are
+    kept: each a `name`, its settings, and the keys of `Watched`.
+    """
 
     model_config = STRICT
 
@@ -116,6 +176,7 @@ class SimulationConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     network: NetworkConfig
     simulation: SimulationSettings
+    observation: list[Annotated[dict[str, Any], AfterValidator(_complete_observation)]] = []
 
     def resolved(self) -> dict[str, Any]:
         """The whole simulation as plain JSON values, every default filled in."""
@@ -166,17 +227,44 @@ def build(config: SimulationConfig) -> tuple[Network, Simulator]:
 
 def build_network(config: NetworkConfig) -> Network:
     """The network that a config describes."""
-    coupling = (
-        None if config.coupling is None else parameter_config.build(COUPLINGS, config.coupling)
-    )
+    connectome = None if config.connectome is None else load_connectome(config.connectome)
+    coupling = None
+    if config.coupling is not None:
+        coupling = parameter_config.build(COUPLINGS, config.coupling)
+    weights = None
+    if config.weights is not None:
+        if connectome is None:
+            raise NetworkError("weights: need a connectome")
+        transform = symmetric() if config.weights.transform == "symmetric" else None
+        weights = Param(connectome.weights, fit=config.weights.fit, transform=transform)
     return Network(
         parameter_config.build(NODES, config.node),
+        connectome,
         nodes=config.nodes,
         coupling=coupling,
         noise=[parameter_config.build(NOISES, each) for each in config.noise],
         speed=parameter_config.value_of(config.speed),
         interpolate=config.interpolate,
+        weights=weights,
     )
+
+
+def build_observations(config: SimulationConfig) -> dict[str, tuple[Watched, Observation]]:
+    """Every observation by its name, numbered if it repeats.
+
+    Raises ConfigError for settings that it does not take.
+    """
+    found: dict[str, tuple[Watched, Observation]] = {}
+    for number, given in enumerate(config.observation):
+        name = given["name"]
+        watched = Watched(**{key: given[key] for key in Watched.model_fields})
+        settings = {key: value for key, value in given.items() if key not in Watched.model_fields}
+        key = name if name not in found else f"{name}_{number}"
+        try:
+            found[key] = (watched, parameter_config.build(OBSERVATIONS, settings))
+        except (TypeError, ValidationError) as error:
+            raise ConfigError(f"observation.{number}: {name}: {error}") from None
+    return found
 
 
 def run_arguments(config: SimulationConfig) -> dict[str, Any]:
@@ -217,6 +305,8 @@ def _unknown_key(
         section = section[int(part) if isinstance(section, list) else part]
     name = section["name"]
     valid = {each: list(settings_of(registry, each).model_fields) for each in registry.names()}
+    if registry is OBSERVATIONS:
+        valid[name] = [*Watched.model_fields, *valid[name]]
     owners = [each for each, keys in valid.items() if key in keys]
     if owners and not nearest(key, valid[name]).startswith(" did"):
         some = ", ".join(owners[:3]) + (", …" if len(owners) > 3 else "")

@@ -12,11 +12,14 @@ from rich.console import Console
 
 from artifact.arrays import decode_npz
 from trainer import cli
+from trainer.dynamics_pictures import brain
 from trainer.progress import steps_teller
-from trainer.simulation import PICTURES, simulate, spectrum
-from trainer.simulation_config import load_simulation
+from trainer.simulation import PICTURES, simulate
+from trainer.simulation_config import build, build_observations, load_simulation
+from trainer.simulation_report import spectrum
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("simulate_*.yaml"))
+QUIET = Console(file=io.StringIO())
 SMALL = """
 network:
   node: {name: hopf, w: 0.628}
@@ -100,13 +103,74 @@ def test_a_file_that_is_not_there_and_a_folder_of_something_else(config, capsys)
 
 
 def test_many_nodes_and_a_single_one_are_drawn(config, tmp_path):
-    console = Console(file=io.StringIO())
     for nodes in (1, 40):
         words = [("network.nodes", str(nodes)), ("simulation.batch_size", "1")]
-        found = simulate(load_simulation(config, words), tmp_path / str(nodes), console=console)
+        found = simulate(load_simulation(config, words), tmp_path / str(nodes), console=QUIET)
         names = {path.name for path in found.files}
         assert ("connectivity.png" in names) == (nodes > 1)
         assert {"time_series.png", "phase_portrait.png", "power_spectrum.png"} <= names
+
+
+def test_a_connectome_is_drawn_and_observed(config, tmp_path):
+    """At its positions, and on a ring where there are none; in what instruments see too."""
+    words = [
+        ("network.nodes", "null"),
+        ("network.connectome.name", "example_connectome"),
+        ("network.speed", "20.0"),
+        ("simulation.duration", "600"),
+    ]
+    text = "observation:\n- {name: temporal_average, period: 5.0, transient: 20}\n"
+    text += "- {name: bold, monitor: y, period: 100.0}\n"
+    config.write_text(SMALL + text)
+    found = simulate(load_simulation(config, words), tmp_path / "a", console=QUIET)
+    names = [path.name for path in found.files]
+    assert names[-5:] == [
+        "brain.png",
+        "observed_temporal_average.png",
+        "observed_temporal_average_connectivity.png",
+        "observed_bold.png",
+        "observed_bold_connectivity.png",
+    ]
+    arrays = decode_npz((tmp_path / "a" / "trajectory.npz").read_bytes())
+    assert arrays["observed_bold"].shape == (2, 5, 12)
+    assert arrays["observed_bold_time"][[0, -1]].tolist() == pytest.approx([110.0, 510.0])
+    means = arrays["x"][:, :10].mean(axis=1)
+    averages, times = arrays["observed_temporal_average"], arrays["observed_temporal_average_time"]
+    assert times[0] == pytest.approx(35.0)
+    np.testing.assert_allclose(arrays["x"][:, 40:50].mean(axis=1), averages[:, 0], atol=1e-6)
+    assert not np.allclose(means, averages[:, 0])
+
+
+def test_a_network_without_positions_stands_on_a_ring(tmp_path):
+    weights = np.array([[0, 1, 0.5], [1, 0, 0.2], [0.5, 0.2, 0]])
+    drawn = [
+        brain(
+            tmp_path / f"{number}.png",
+            positions,
+            weights,
+            np.arange(3.0),
+            labels=["a", "b", "c"],
+            meaning="m",
+            title="t",
+        ).read_bytes()
+        for number, positions in enumerate([None, None, np.eye(3)])
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_observation_that_sees_nothing_is_refused(config, capsys):
+    for text, expected in (
+        ("{name: bold, period: 720.0}", "observation bold: sees nothing in 50 ms"),
+        ("{name: bold, monitor: z}", "observation bold: no monitor 'z'; x, y are kept"),
+        ("{name: bold, balloon: {kapa: 1.0}}", "observation.0: bold: "),
+        ("{name: bold, perod: 1.0}", "observation.0.perod: unknown key of observation bold; did"),
+        ("{name: bolt}", "observation.0.name: no observation 'bolt' (did you mean 'bold'?)"),
+        ("{name: bold, transient: -1}", "observation.0.transient: is -1; input should be greater"),
+    ):
+        config.write_text(SMALL + f"observation:\n- {text}\n")
+        assert axonnx("simulate", config) == 2
+        assert expected in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_the_spectrum_finds_an_oscillation():
@@ -126,10 +190,17 @@ def test_progress_is_told_after_two_seconds_alone(monkeypatch):
             clock[0] = second
             tell(100 * (second + 1), 600)
     lines = stream.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["steps: 300 of 600", "steps: 500 of 600"]
+    assert lines == [
+        "steps: 300 of 600, some 3 s left",
+        "steps: 500 of 600, some 1 s left",
+    ]
 
 
 def test_every_example_can_be_built():
     assert CONFIGS
     for path in CONFIGS:
-        assert load_simulation(path, []).name == path.stem
+        config = load_simulation(path, [])
+        assert config.name == path.stem
+        network, _ = build(config)
+        assert network.nodes > 1
+        build_observations(config)

@@ -167,6 +167,32 @@ def test_more_sections_are_a_subclass(tmp_path):
     assert load_simulation(path, [], FitConfig).fit.steps == 3
 
 
+def test_a_connectome_with_weights_and_speed_to_fit(tmp_path):
+    text = """
+network:
+  node: {name: hopf}
+  connectome: {name: example_connectome}
+  coupling: {name: diffusive, k: {value: 0.1, transform: positive}}
+  speed: {value: 10.0, transform: positive, low: 1.0}
+  interpolate: true
+  weights: {transform: symmetric}
+simulation: {duration: 10}
+"""
+    network, _ = build(load(tmp_path, text))
+    assert sorted(network.fitted()) == ["coupling.k", "speed", "weights"]
+    assert network.labels[0] == "left frontal"
+    fixed, _ = build(load(tmp_path, text, ("network.weights", "null")))
+    assert torch.equal(fixed.values()["weights"], network.values()["weights"].detach())
+    mistake = text.replace("example_connectome", "example")
+    with pytest.raises(ConfigError, match=r"two.yaml:4: network.connectome.name: no connectome"):
+        load(tmp_path, mistake)
+    with pytest.raises(ConfigError, match=r"network.connectome.subjects: belongs to connectome n"):
+        load(tmp_path, text, ("network.connectome.subjects", "[a]"))
+    bare = text.replace("  connectome: {name: example_connectome}\n", "")
+    with pytest.raises(ValueError, match="weights: need a connectome"):
+        build(load(tmp_path, bare))
+
+
 def test_coupling_needs_somebody_to_couple_to(tmp_path):
     text = GOOD.replace("  nodes: 2\n", "  nodes: 2\n  coupling: {name: diffusive, k: 2.0}\n")
     config = load(tmp_path, text)

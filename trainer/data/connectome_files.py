@@ -67,20 +67,6 @@ def read_parts(path: Path, names: Names) -> ConnectomeParts:
         raise DataError(str(error.within(file=path.name))) from None
 
 
-def read_matrix(path: Path, name: str | None = None) -> np.ndarray:
-    """One matrix of a CSV, MATLAB 5 or NPZ file; raises DataError. `name`: its variable."""
-    path = Path(path)
-    if path.suffix.lower() in (".mat", ".npz"):
-        load = _mat_variables(path) if path.suffix.lower() == ".mat" else _npz_variables(path)
-        key = name or (next(iter(load)) if len(load) == 1 else None)
-        if key not in load:
-            raise DataError(
-                f"{path.name}: no variable {key!r}; name one of {', '.join(sorted(load))}"
-            )
-        return _numbers(load[key](), path.name, str(key))
-    return text_table(_file_bytes(path), path.name)[0]
-
-
 def _read_csv(path: Path, names: Names) -> ConnectomeParts:
     weights, labels = text_table(_file_bytes(path), path.name)
     others = {

@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from recording.contract import Recording
+from recording.signals import blocks
 from trainer.data.errors import DataError, SplitError
 from trainer.data.hcp_files import (
     REGIONS,
@@ -99,6 +101,21 @@ def load_bold(
         )
         for subject in chosen_subjects(subjects)
     ]
+
+
+def recorded_bold(recording: Recording) -> SubjectBold:
+    """The neural series of a recording of one's own, as `recording.opening` reads it.
+
+    Its subject is the recording's, or its session where none is stated; pieces are put one after
+    another.
+    """
+    series = recording.neural
+    return SubjectBold(
+        recording.subject or recording.session,
+        np.concatenate(list(blocks(series.values))),
+        1000 / series.rate,
+        series.names,
+    )
 
 
 def leave_one_out(subjects: Sequence[str]) -> list[SubjectFold]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recording import array_files
+from recording.errors import RecordingError
 from trainer.dynamics.observation import (
     OBSERVATIONS,
     Observation,
@@ -19,6 +22,7 @@ from trainer.dynamics.observation import (
 from trainer.dynamics.parameters import Param
 
 NANOAMPERE_METER = 1e-9
+MOST_BYTES = 2**30  # of a matrix in a file
 # Samples whose noise comes from one generator.
 BLOCK = 1024
 # Keeps the noise of sensors apart from that of a simulation with the same seed.
@@ -35,11 +39,11 @@ class SensorState:
 class LeadField(Observation):
     """Sensor values y = (scale · x) Lᵀ + e, e ~ N(0, covariance), white in time.
 
-    matrix: L, (sensor, node), in `unit` per A·m; an array, nested lists or a `Param`. scale: A·m of
-    one unit of activity, by default 1e-9 (activity in nA·m). covariance: of the sensors' noise,
-    (sensor, sensor) in `unit`², or one standard deviation for all of them in `unit`; None for no
-    noise. seed: of the noise (Philox), first_member: number of the first batch member. sensors:
-    names.
+    matrix: L, (sensor, node), in `unit` per A·m; an array, nested lists, a `Param`, or the path of
+    a .npy file. scale: A·m of one unit of activity, by default 1e-9 (activity in nA·m). covariance:
+    of the sensors' noise, (sensor, sensor) in `unit`², or one standard deviation for all of them in
+    `unit`; None for no noise. seed: of the noise (Philox), first_member: number of the first batch
+    member. sensors: names.
     """
 
     def __init__(
@@ -232,7 +236,12 @@ def sensor_normals(seed: int, members: range, first: int, count: int, sensors: i
 
 
 def own_matrix(module: nn.Module, name: str, matrix: Any) -> None:
-    """Make a matrix (sensor, node) a module's buffer or, if it is a `Param`, its submodule."""
+    """Make a matrix (sensor, node) a module's buffer or, if it is a `Param`, its submodule.
+
+    A text is the path of a .npy file, or of a .npz file with one array.
+    """
+    if isinstance(matrix, str | Path):
+        matrix = _stored(Path(matrix), name)
     if isinstance(matrix, Param):
         setattr(module, name, matrix)
     else:
@@ -252,6 +261,20 @@ def own_matrix(module: nn.Module, name: str, matrix: Any) -> None:
 def matrix_of(matrix: Tensor | Param) -> Tensor:
     """The tensor of a buffer or Param."""
     return matrix.value() if isinstance(matrix, Param) else matrix
+
+
+def _stored(path: Path, name: str) -> np.ndarray:
+    if not path.is_file():
+        raise ObservationError(f"{name}: there is no file {path}")
+    try:
+        stored = array_files.find_array(path)
+        if stored.size > MOST_BYTES:
+            raise ObservationError(
+                f"{name}: {path.name} holds {stored.size} bytes; {MOST_BYTES} at most"
+            )
+        return stored.read()
+    except RecordingError as error:
+        raise ObservationError(f"{name}: {error.within(file=path.name)}") from None
 
 
 def _root(covariance: Any, sensors: int) -> Tensor:

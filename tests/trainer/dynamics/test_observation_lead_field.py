@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -156,7 +158,8 @@ def test_vertices_with_fixed_orientations() -> None:
     [
         ({"matrix": [1.0, 2.0]}, r"must be \(sensor, node\)"),
         ({"matrix": [[1.0, float("nan")]]}, r"matrix\[0, 1\] is no finite number"),
-        ({"matrix": "field.npy"}, "no .sensor, node. matrix of numbers"),
+        ({"matrix": [["a"]]}, "no .sensor, node. matrix of numbers"),
+        ({"matrix": "absent.npy"}, "there is no file absent"),
         ({"matrix": MATRIX, "scale": 0.0}, "scale is 0"),
         ({"matrix": MATRIX, "covariance": np.eye(2)}, r"must be finite, \(3, 3\)"),
         ({"matrix": MATRIX, "covariance": -np.eye(3)}, "not positive definite"),
@@ -173,6 +176,16 @@ def test_a_lead_field_that_cannot_be_used_is_refused(settings: dict, problem: st
 def test_activity_of_another_number_of_nodes_is_refused() -> None:
     with pytest.raises(ObservationError, match="is for 4 nodes"):
         EegLeadField(matrix=MATRIX).observe(torch.zeros(1, 2, 5), 1.0)
+
+
+def test_a_lead_field_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "field.npy"
+    np.save(path, MATRIX.astype(np.float32))
+    lead_field = OBSERVATIONS.build({"name": "eeg", "matrix": str(path)})
+    np.testing.assert_array_equal(lead_field.matrix, MATRIX.astype(np.float32))
+    np.save(path, np.array([[None]]))
+    with pytest.raises(ObservationError, match=r"matrix: field\.npy: holds Python objects"):
+        EegLeadField(matrix=path)
 
 
 def test_it_is_built_by_name_with_its_sensors() -> None:

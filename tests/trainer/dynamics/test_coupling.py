@@ -8,6 +8,7 @@ from torch import Tensor
 from trainer.dynamics import (
     COUPLINGS,
     Additive,
+    Coloured,
     Connectome,
     Coupling,
     Diffusive,
@@ -164,6 +165,34 @@ def test_gradients_of_a_run_are_those_of_finite_differences(name: str, speed: fl
         )["x"][:, -1]
 
     assert torch.autograd.gradcheck(run, given, eps=1e-6, atol=1e-8, fast_mode=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speed", [None, 2.0], ids=["at once", "delayed"])
+@pytest.mark.parametrize("name", ["diffusive", "symmetric laplacian", "tanh", "kuramoto"])
+def test_the_compiled_loop_agrees(name: str, speed: float | None) -> None:
+    """Trajectories and gradients, also of coloured noise."""
+    lengths = np.abs(np.subtract.outer(range(4), range(4))) * 1.3
+    network = Network(
+        Linear(gamma=-0.4),
+        Connectome(WEIGHTS, lengths=lengths, directed=True),
+        coupling=EXPECTED[name][0],
+        noise=Coloured(),
+        speed=speed,
+        interpolate=True,
+    )
+    names = ["coupling.k", "noise.0.sigma", "weights"] + ([] if speed is None else ["speed"])
+    found = []
+    for engine in ("plain", "compiled"):
+        values = network.values()
+        given = [torch.as_tensor(values[n], dtype=torch.float64).clone() for n in names]
+        for each in given:
+            each.requires_grad_()
+        simulator = Simulator(network, 0.5, engine=engine, dtype=torch.float64)
+        run = simulator.run(10.0, batch_size=2, values=dict(zip(names, given, strict=True)))["x"]
+        found.append([run.detach(), *torch.autograd.grad(run.square().mean(), given)])
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() <= 1e-11 * other.abs().max()
 
 
 def test_a_parameter_per_node_is_the_targets_or_in_emit_the_sources() -> None:

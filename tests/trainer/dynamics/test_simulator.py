@@ -19,6 +19,7 @@ from trainer.dynamics import (
     Param,
     SimulationError,
     Simulator,
+    engine,
 )
 from trainer.dynamics.nodes.hopf import Hopf, StuartLandau
 from trainer.dynamics.nodes.linear import Linear
@@ -94,6 +95,21 @@ def test_pieces_take_their_share_of_given_numbers() -> None:
     pieces = [each["x"] for each in made.stream(20.0, 7.0, normals=numbers)]
     assert torch.cat(pieces, dim=1).equal(whole)
     assert made.run(20.0, batch_size=2)["x"].ne(whole).any()
+
+
+def test_pieces_are_run_by_the_engine_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "REPLAY_STEPS", 50)
+    made = Simulator(simulator().network, 0.5)
+    ran: list[str] = []
+    for name in ("engine_plain", "engine_replay"):
+        run = getattr(engine, name).run
+        monkeypatch.setattr(
+            getattr(engine, name), "run", lambda *a, n=name, r=run: ran.append(n) or r(*a)
+        )
+    whole = made.run(30.0)["x"]
+    pieces = [each["x"] for each in made.stream(30.0, 12.0)]
+    assert set(ran) == {"engine_replay"}
+    assert torch.cat(pieces, dim=1).equal(whole)
 
 
 def test_a_run_goes_on_from_a_state() -> None:

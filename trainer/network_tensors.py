@@ -95,9 +95,9 @@ def _units(network: Network) -> dict[str, str]:
 
 
 def golden_steps(exported: Exported) -> int:
-    """Steps for a few values of every output, in half the steps too."""
+    """Steps for a few values of every output, and for one in half the steps."""
     longest = exported.every if exported.observed is None else exported.observed.steps
-    return max(200, 20 * exported.every, 4 * longest)
+    return max(200, 20 * exported.every, 2 * longest)
 
 
 def golden_rows(

@@ -95,7 +95,7 @@ class Exported:
 
     def width(self, name: str) -> int:
         """How many values a parameter has for a row: one, or one per node."""
-        return self.network.nodes if np.shape(_plain(self.values[name])) else 1
+        return self.network.nodes if np.shape(plain(name, self.values[name])) else 1
 
 
 def scan_graph(exported: Exported) -> tuple[onnx.GraphProto, np.ndarray]:
@@ -117,7 +117,7 @@ class _Graph:
         self.exported = exported
         self.network = exported.network
         self.nodes = exported.network.nodes
-        self.values = {name: _plain(value) for name, value in exported.values.items()}
+        self.values = {name: plain(name, value) for name, value in exported.values.items()}
         self._check()
         tensors = {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
@@ -227,7 +227,7 @@ class _Graph:
     def _drive(self, name: str) -> Value:
         """What enters an input of the node in a step."""
         held = self.exported.held.get(name)
-        constant = None if held is None else number(_array(held))
+        constant = None if held is None else number(np.squeeze(_array(held)))
         if name not in self.exported.driven:
             assert constant is not None
             return constant
@@ -376,12 +376,16 @@ def _start(node: Node, name: str) -> float:
     return float(value)
 
 
-def _plain(value: Any) -> Any:
-    """A number where it is one for all nodes, else an array in single precision."""
-    if isinstance(value, Tensor | np.ndarray):
-        array = _array(value)
-        return float(array.reshape(-1)[0]) if array.size == 1 and array.ndim < 2 else array
-    return float(value)
+def plain(name: str, value: Any) -> Any:
+    """A parameter as a number where it is one for all nodes, else as an array, (node,) or wider."""
+    if not isinstance(value, Tensor | np.ndarray):
+        return float(value)
+    array = _array(value)
+    if name == "weights":
+        return array
+    if array.size == 1:
+        return float(array.reshape(-1)[0])
+    return array[0] if array.ndim == 2 and len(array) == 1 else array
 
 
 def _array(value: Any) -> np.ndarray:

@@ -22,17 +22,20 @@ def begin(
     *,
     inputs: Mapping[str, Any],
     seed: int,
+    start: Mapping[str, Any] | None = None,
     transient: float = 0.0,
 ) -> SimulationState:
     """Where a run of one batch member begins, or is after `transient` ms, with its history."""
     simulator = Simulator(network, dt, scheme=scheme, engine="plain")
     if transient:
         every = max(1, round(transient / dt))
-        run = simulator.run(transient, inputs=inputs, seed=seed, sample_every=every)
+        run = simulator.run(
+            transient, inputs=inputs, seed=seed, start=start, sample_every=every, batch_size=1
+        )
         return replace(run.state, step=0)
     values = simulator._values(None)
     system = network.system(values, dt, scheme)
-    state = simulator._start(system, 1, None, seed, 0, None)
+    state = simulator._start(system, 1, start, seed, 0, None)
     delays = network.delays(values, dt)
     if delays is None:
         return state
@@ -53,9 +56,10 @@ def simulated(
     values: of the parameters that are inputs; state: (batch, value), see `packed`.
     """
     batch, steps = next(iter(stimulus.values())).shape[:2]
-    inputs: dict[str, Any] = dict(exported.held)
+    held = {name: torch.as_tensor(value).float() for name, value in exported.held.items()}
+    inputs = {name: each.reshape(1, 1, -1) for name, each in held.items()}
     for name, each in stimulus.items():
-        inputs[name] = each + torch.as_tensor(inputs.get(name, 0.0)).float()
+        inputs[name] = each + inputs.get(name, torch.zeros(()))
     observed = exported.observed
     seen = () if observed is None or observed.source in exported.monitors else (observed.source,)
     simulator = Simulator(exported.network, exported.dt, scheme=exported.scheme, engine="plain")

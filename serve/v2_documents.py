@@ -127,11 +127,13 @@ def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
 
 def _tensor_config(spec: TensorSpec) -> dict[str, Any]:
     dims = [-1 if size is None else size for size in spec.shape[1:]]
-    config = {
+    config: dict[str, Any] = {
         "name": spec.name,
         "data_type": f"TYPE_{DATATYPES[spec.dtype][0]}",
         "dims": dims or [1],
     }
+    if spec.default is not None:
+        config["optional"] = True
     # A configuration must not have a tensor without axes: one value per row is told as a reshape.
     return config if dims else config | {"reshape": {"shape": []}}
 

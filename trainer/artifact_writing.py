@@ -77,7 +77,8 @@ class Translated:
     or several, to the tensors of `inputs` in their order; `noise`: see `artifact.noise`. `shapes`:
     row shapes to certify and to compare, the first that of the golden rows; `parity_rows`: numbers
     of rows to compare; `rounding`: by output, how far apart single precision alone may put answers,
-    where that is more than the size of the answers tells.
+    where that is more than the size of the answers tells; `golden_floor`: how far golden rows may
+    come out elsewhere at the least, in standard deviations.
     """
 
     graph: bytes
@@ -89,6 +90,7 @@ class Translated:
     noise: SeededNoise | None = None
     parity_rows: tuple[int, ...] = PARITY_ROWS
     rounding: Mapping[str, float] = field(default_factory=dict)
+    golden_floor: float = GOLDEN_FLOOR
 
 
 def write_translated(
@@ -135,7 +137,10 @@ def write_translated(
             "parity_rows": list(translated.parity_rows),
             "golden": {"kind": about.golden, "rows": len(next(iter(chosen.values())))},
             "golden_bound": {
-                name: golden_bound(gaps[name], spreads[name], golden_spreads[name]) for name in gaps
+                name: golden_bound(
+                    gaps[name], spreads[name], golden_spreads[name], translated.golden_floor
+                )
+                for name in gaps
             },
             "onnxruntime": onnxruntime.__version__,
             "processor": providers.processor(),
@@ -158,13 +163,13 @@ def libraries() -> dict[str, str]:
     return {**found, "onnxruntime": onnxruntime.__version__}
 
 
-def golden_bound(gap: float, spread: float, golden: float) -> float:
-    """How far golden rows may come out elsewhere: max(4 gap, 1e-6 sd), at most 1e-4 sd.
+def golden_bound(gap: float, spread: float, golden: float, floor: float = GOLDEN_FLOOR) -> float:
+    """How far golden rows may come out elsewhere: max(4 gap, floor sd), at most 1e-4 sd.
 
     spread, golden: sd of all answers that were compared, and of the golden rows alone; the ceiling
     goes by the smaller one, since whoever verifies an artifact has the golden rows alone.
     """
-    return min(max(4.0 * gap, GOLDEN_FLOOR * spread), GOLDEN_CEILING * min(spread, golden))
+    return min(max(4.0 * gap, floor * spread), GOLDEN_CEILING * min(spread, golden))
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -15,6 +15,7 @@ def model_card(manifest: Manifest) -> bytes:
         _tensors("Inputs", manifest.inputs),
         _tensors("Outputs", manifest.outputs) + _names(manifest),
         *_members(manifest.provenance.get("members", [])),
+        *_simulation(manifest),
         _metrics(manifest.metrics),
         _usage(manifest),
         _determinism(manifest.determinism),
@@ -85,6 +86,34 @@ def _members(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
     if len(members[0]["weights"]) > 1:
         lines += ["", "Several weights are those of the forecast steps, the nearest first."]
+    yield "\n".join(lines)
+
+
+def _simulation(manifest: Manifest) -> Iterator[str]:
+    """Steps, noise and nodes of a network; nothing of other models."""
+    facts = manifest.provenance.get("simulation")
+    if not facts:
+        return
+    steps = ", ".join(f"`{name}` {step:g} ms" for name, step in facts["step_ms"].items())
+    lines = [
+        "## Simulation",
+        "",
+        f"- Steps of {facts['dt_ms']:g} ms by the scheme {facts['scheme']}, as many as the "
+        f"stimulus has; from one value to the next: {steps}.",
+    ]
+    for name, value in facts["held"].items():
+        shown = f"{value:g}" if isinstance(value, float | int) else "a constant for each node"
+        lines.append(f"- Input {name} is held at {shown}, beside its stimulus if it has one.")
+    if manifest.noise is not None:
+        lines.append(
+            f"- Noise is drawn from `{manifest.noise.seed}` and `{manifest.noise.member}` by "
+            "numpy's Philox generator: the same two numbers give the same run."
+        )
+    labels = facts["labels"]
+    more = f", … {len(labels)} in all" if len(labels) > 12 else ""
+    lines.append(f"- Nodes, in this order: {', '.join(labels[:12])}{more}.")
+    defaults = [spec for spec in manifest.inputs if spec.default is not None]
+    lines += [f"- `{spec.name}` is {spec.default:g} where it is left out." for spec in defaults]
     yield "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from artifact.graph import check
 from artifact.manifest import SeededNoise, TensorSpec
 from artifact.noise import standard_normals
 from trainer import VERSION
-from trainer.artifact_writing import About, Translated, write_translated
+from trainer.artifact_writing import GOLDEN_CEILING, About, Translated, write_translated
 from trainer.dynamics.balloon import Bold
 from trainer.dynamics.network import Network
 from trainer.dynamics.node import NODES
@@ -139,6 +139,7 @@ def export_network(
         noise=_seeded(exported) if seeded else None,
         parity_rows=PARITY_ROWS,
         rounding=_rounding(exported, settings.bold),
+        golden_floor=GOLDEN_CEILING,  # rounding grows from step to step
     )
     named = {"name": _node_name(network), **dict(config.get("model", {}))}
     about = About(

@@ -107,6 +107,10 @@ def test_it_says_what_it_is(folder: Path, model: artifact.Model) -> None:
     card = (folder / "README.md").read_text()
     assert "for the task `simulate`. 4 WilsonCowan nodes on four regions." in card
     assert "| fc_correlation | 0.7 |" in card
+    assert "- Steps of 0.5 ms by the scheme heun" in card
+    assert "`E` 1 ms, `I` 1 ms, `bold` 40 ms" in card
+    assert "- Nodes, in this order: V1, V2, MT, IT." in card
+    assert "- `coupling.k` is 0.6 where it is left out." in card
     assert model.golden.identical
     policy = model.policies()[batching.row_shape(model.golden_inputs)]
     assert policy.sizes == (1, 2, 4, 8, 16)

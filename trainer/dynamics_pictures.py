@@ -71,18 +71,27 @@ def phase_portrait(
     chosen = _spread(len(labels), LINES)
     kept = "" if len(first) <= LONGEST_LINE else f", the last {LONGEST_LINE} samples"
     first, second = first[-LONGEST_LINE:], second[-LONGEST_LINE:]
+    together = len(chosen) <= OVERLAID
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.0, 5.4), layout="constrained")
-        axes = figure.subplots()
+        rows, columns = (1, 1) if together else (-(-len(chosen) // 3), 3)
+        size = (6.0, 5.4) if together else (9.6, 0.8 + 3.1 * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for unused in panels[len(chosen) :]:
+            unused.set_axis_off()
         dots: dict[str, Any] = {"marker": "o", "markersize": 5, "linestyle": "none"}
         for place, node in enumerate(chosen):
+            axes = panels[0] if together else panels[place]
             x, y, color = first[:, node], second[:, node], COLORS[place % len(COLORS)]
             axes.plot(x, y, color=color, linewidth=0.9, alpha=0.8, label=labels[node])
             axes.plot(x[0], y[0], markeredgecolor=color, markerfacecolor="white", **dots, zorder=3)
-            axes.plot(x[-1], y[-1], color=color, **dots, zorder=4)
-        label(axes, "hollow: first sample drawn, filled: last", *names)
-        figure.legend(loc="outside lower center", ncols=min(3, len(chosen)))
-        figure.suptitle(title + kept)
+            axes.plot(x[-1], y[-1], color=color, markeredgecolor=INK, **dots, zorder=4)
+            label(axes, "" if together else labels[node], *names)
+            if not together:
+                axes.label_outer()
+        if together and len(chosen) > 1:
+            figure.legend(loc="outside lower center", ncols=len(chosen))
+        figure.suptitle(f"{title}{kept} (hollow dot: first, filled: last)")
         return write(figure, destination)
 
 

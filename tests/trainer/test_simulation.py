@@ -201,6 +201,7 @@ def test_every_example_can_be_built():
     for path in CONFIGS:
         config = load_simulation(path, [])
         assert config.name == path.stem
+        assert f"axonnx simulate configs/{path.name}" in path.read_text(), "it says how to run it"
         network, _ = build(config)
         assert network.nodes > 1
         build_observations(config)

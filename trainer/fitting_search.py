@@ -1,0 +1,234 @@
+"""Fitting without gradients: nevergrad's and scipy's methods behind one vector of numbers.
+
+A Param of finite range is searched between its bounds, any other in its unconstrained numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.dynamics.parameters import Param
+from trainer.dynamics.simulator import SimulationError
+from trainer.fitting_record import FittingError, Record
+
+if TYPE_CHECKING:
+    from trainer.fitting import Fitter, Plan
+
+# Name of a method -> nevergrad's, and scipy's.
+NEVERGRAD = {
+    "differential_evolution": "DE",
+    "two_points_differential_evolution": "TwoPointsDE",
+    "cma_es": "CMA",
+    "particle_swarm": "PSO",
+    "one_plus_one": "OnePlusOne",
+}
+SCIPY = {
+    "nelder_mead": "Nelder-Mead",
+    "powell": "Powell",
+    "cobyla": "COBYLA",
+    "cobyqa": "COBYQA",
+}
+
+
+class _Ended(Exception):
+    """The start is over; the text says why."""
+
+
+def search(fitter: Fitter, number: int, target: Any, plan: Plan, record: Record) -> str:
+    """Search from the module's present values; returns why it ended."""
+    space = _Space.of(fitter.params)
+    evaluations = _Evaluations(fitter, number, target, plan, record, space)
+    try:
+        if plan.method in SCIPY:
+            return _by_scipy(evaluations, plan, space)
+        return _by_nevergrad(evaluations, number, plan, space)
+    except _Ended as ended:
+        return str(ended)
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """The numbers that are searched: one vector for all Params."""
+
+    params: dict[str, Param]
+    start: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, params: dict[str, Param]) -> _Space:
+        start, low, high = [], [], []
+        for param in params.values():
+            size = param.raw.numel()
+            value = (param.value() if _ranged(param) else param.raw).detach().double()
+            start.append(value.flatten().numpy())
+            low.append(np.full(size, param.transform.low if _ranged(param) else -math.inf))
+            high.append(np.full(size, param.transform.high if _ranged(param) else math.inf))
+        return cls(params, *(np.concatenate(each) for each in (start, low, high)))
+
+    def values(self, vectors: np.ndarray) -> dict[str, Tensor]:
+        """Constrained values {name: (candidate, …)} of vectors (candidate, number)."""
+        found, place = {}, 0
+        for name, param in self.params.items():
+            size = param.raw.numel()
+            part = torch.from_numpy(np.ascontiguousarray(vectors[:, place : place + size]))
+            part = part.reshape(len(vectors), *param.raw.shape).to(param.raw.dtype)
+            if _ranged(param):
+                low, high = param.transform.low, param.transform.high
+                room = 1e-6 * (high - low)
+                found[name] = part.clamp(low + room, high - room)
+            else:
+                found[name] = torch.stack([param.transform.forward(each) for each in part])
+            place += size
+        return found
+
+
+def _ranged(param: Param) -> bool:
+    return param.transform.name == "bounded"
+
+
+class _Evaluations:
+    """Losses of vectors: those that the record holds already, then new ones."""
+
+    def __init__(
+        self, fitter: Fitter, number: int, target: Any, plan: Plan, record: Record, space: _Space
+    ) -> None:
+        self.fitter, self.number, self.target = fitter, number, target
+        self.plan, self.record, self.space = plan, record, space
+        self.known: Iterator[float] = iter([each.loss for each in record.of(number)])
+
+    def losses(self, vectors: np.ndarray) -> list[float]:
+        """The losses of vectors (candidate, number), infinite where a run explodes."""
+        found = []
+        for loss in self.known:
+            found.append(loss)
+            if len(found) == len(vectors):
+                return found
+        fresh = self.space.values(vectors[len(found) :])
+        count = len(vectors) - len(found)
+        together = self.fitter.predict_many is not None and self.fitter.penalty is None
+        made = self._together(fresh, count) if together else self._alone(fresh, count)
+        ends = ""
+        for place, loss in enumerate(made):
+            values = {name: value[place] for name, value in fresh.items()}
+            if self.record.add(self.number, loss, values):
+                ends = "ended by the caller"
+            found.append(loss)
+        if ends:
+            raise _Ended(ends)
+        return found
+
+    def check_patience(self) -> None:
+        """Raise _Ended where the loss has not become lower for `patience` generations."""
+        plan = self.plan
+        if plan.patience is None:
+            return
+        losses = [each.loss for each in self.record.of(self.number)]
+        each = plan.population if plan.method in NEVERGRAD else 1
+        if losses and len(losses) - 1 - losses.index(min(losses)) >= plan.patience * each:
+            raise _Ended(f"no lower loss in {plan.patience} steps")
+
+    def _together(self, values: dict[str, Tensor], count: int) -> list[float]:
+        assert self.fitter.predict_many is not None
+        with torch.no_grad():
+            try:
+                predictions = self.fitter.predict_many(values)
+            except SimulationError:
+                return self._alone(values, count)  # one that explodes ends the whole batch
+            return [_number(self.fitter.objective(each, self.target)) for each in predictions]
+
+    def _alone(self, values: dict[str, Tensor], count: int) -> list[float]:
+        losses = []
+        for place in range(count):
+            for name, value in values.items():
+                self.fitter.params[name].assign(value[place])
+            try:
+                with torch.no_grad():
+                    losses.append(_number(self.fitter.loss(self.target)))
+            except SimulationError:
+                losses.append(math.inf)
+        return losses
+
+
+def _number(loss: Tensor) -> float:
+    return float(loss) if math.isfinite(float(loss)) else math.inf
+
+
+def _by_nevergrad(evaluations: _Evaluations, number: int, plan: Plan, space: _Space) -> str:
+    """Generations of `population` candidates, asked for together and told in order."""
+    try:
+        import nevergrad
+    except ModuleNotFoundError:
+        raise FittingError(
+            f"method {plan.method} needs the Python package 'nevergrad': run `uv sync --extra fit` "
+            "(or `pip install 'axonnx[fit]'`), or take nelder_mead, powell or a gradient"
+        ) from None
+    vector = nevergrad.p.Array(init=space.start.copy())
+    if np.isfinite(space.low).all():
+        vector = vector.set_bounds(space.low, space.high)
+    else:
+        room = np.where(np.isfinite(space.low), (space.high - space.low) / 6, plan.spread)
+        vector = vector.set_mutation(sigma=room)
+    vector.random_state = np.random.RandomState((plan.seed * 1_000_003 + number) % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optimizer = nevergrad.optimizers.registry[NEVERGRAD[plan.method]](
+            vector, budget=plan.steps * plan.population, num_workers=plan.population
+        )
+        for generation in range(plan.steps):
+            asked = [optimizer.ask() for _ in range(plan.population)]
+            if generation == 0:
+                # The first candidate is where the start is.
+                asked[0] = vector.spawn_child(new_value=space.start.copy())
+            vectors = np.stack([np.clip(each.value, space.low, space.high) for each in asked])
+            losses = evaluations.losses(vectors)
+            for candidate, loss in zip(asked, losses, strict=True):
+                optimizer.tell(candidate, min(loss, _LARGEST))
+            evaluations.check_patience()
+    return "all generations"
+
+
+# What an infinite loss is told as: methods compare and average losses.
+_LARGEST = 1e30
+
+
+def _by_scipy(evaluations: _Evaluations, plan: Plan, space: _Space) -> str:
+    from scipy import optimize
+
+    budget = plan.steps
+    made = 0
+
+    def loss(vector: np.ndarray) -> float:
+        nonlocal made
+        if made >= budget:
+            raise _Ended("all evaluations")
+        made += 1
+        value = evaluations.losses(vector[None])[0]
+        evaluations.check_patience()
+        return min(value, _LARGEST)
+
+    bounds = None
+    if np.isfinite(space.low).any():
+        bounds = optimize.Bounds(space.low, space.high)
+    options: dict[str, Any] = {"maxiter": 10 * budget}
+    if plan.method == "nelder_mead":
+        options |= {"initial_simplex": _simplex(plan, space), "xatol": 1e-8, "fatol": 1e-12}
+    found = optimize.minimize(
+        loss, space.start, method=SCIPY[plan.method], bounds=bounds, options=options
+    )
+    return str(found.message)
+
+
+def _simplex(plan: Plan, space: _Space) -> np.ndarray:
+    """The start and, along each number, a step of a tenth of its range or of `spread`."""
+    range_of = np.where(np.isfinite(space.low), (space.high - space.low) / 5, plan.spread)
+    steps = np.where(space.start + range_of < space.high, range_of, -range_of)
+    return np.vstack([space.start, space.start + np.diag(steps)])

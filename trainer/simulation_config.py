@@ -8,12 +8,20 @@ else. `axonnx fit` reads the same sections and one more, see `load_simulation`.
 from __future__ import annotations
 
 import json
+import math
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from trainer import parameter_config, yaml_source
 from trainer.config_document import ConfigError, Document, explain, nearest, read_source
@@ -146,16 +154,19 @@ class SimulationSettings(BaseModel):
     precision: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 1
 
-    @model_validator(mode="after")
-    def _fits(self) -> SimulationSettings:
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
-        if self.transient >= self.duration:
-            raise ValueError(
-                f"transient {self.transient:g} ms leaves nothing of a duration of "
-                f"{self.duration:g} ms"
-            )
-        return self
+    @field_validator("scheme")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in SCHEMES:
+            raise ValueError(f"must be one of {', '.join(SCHEMES)}")
+        return value
+
+    @field_validator("transient")
+    @classmethod
+    def _shorter(cls, value: float, info: ValidationInfo) -> float:
+        if value >= info.data.get("duration", math.inf):
+            raise ValueError(f"leaves nothing of a duration of {info.data['duration']:g} ms")
+        return value
 
     @property
     def dtype(self) -> torch.dtype:

@@ -120,8 +120,14 @@ MISTAKES = {
         ("dt: 0.5", "step: 0.5"),
         "two.yaml:10: simulation.step: unknown key; vali",
     ),
-    "scheme": (("dt: 0.5", "scheme: rk5"), "scheme 'rk5' is none of euler, heun"),
-    "transient": (("dt: 0.5", "transient: 20"), "transient 20 ms leaves nothing of a duration"),
+    "scheme": (
+        ("dt: 0.5", "scheme: rk5"),
+        'two.yaml:10: simulation.scheme: is "rk5"; must be one of euler, heun',
+    ),
+    "transient": (
+        ("dt: 0.5", "transient: 20"),
+        "two.yaml:10: simulation.transient: is 20; leaves nothing of a duration of 20 ms",
+    ),
     "input": (("inputs: {x: [0.0, 0.1]}", "inputs: {x: no}"), "two.yaml:12: simulation.inputs.x: "),
 }
 

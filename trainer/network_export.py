@@ -14,7 +14,7 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from artifact import batching
+from artifact import batching, bundle
 from artifact.errors import GraphError
 from artifact.graph import check
 from artifact.manifest import SeededNoise, TensorSpec
@@ -115,6 +115,8 @@ def export_network(
     """
     if destination.exists() and not overwrite:
         raise FileExistsError(f"{destination} exists; choose another folder")
+    if destination.exists() and not (destination / bundle.MANIFEST).is_file():
+        raise ExportError(f"{destination} exists and is no artifact; it is left alone")
     exported = _exported(network, settings)
     try:
         graph, start = scan_graph(exported)

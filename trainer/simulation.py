@@ -72,7 +72,8 @@ def run(argv: list[str], overrides: Sequence[tuple[str, str]] = ()) -> int:
     """The command; overrides are (dotted key, value)."""
     parser = argparse.ArgumentParser(
         prog="axonnx simulate",
-        usage="axonnx simulate CONFIG [--section.key value …] [--output DIR] [--overwrite]",
+        usage="axonnx simulate CONFIG [--section.key value …] [--output DIR] [--overwrite] "
+        "[--export DIR]",
         description="Simulate a network of neural masses from a YAML file. Any key of the file can "
         "be overridden: --network.node.a 0.5, --simulation.duration 2000, --seed 3.",
         epilog="example: axonnx simulate configs/simulate_hopf.yaml --network.node.a 0.5",
@@ -83,15 +84,32 @@ def run(argv: list[str], overrides: Sequence[tuple[str, str]] = ()) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the simulation that is there"
     )
+    parser.add_argument(
+        "--export", metavar="DIR", type=Path, help="write the network's artifact to this folder too"
+    )
     options = parser.parse_args(argv)
     config = load_simulation(options.config, list(overrides), SimulationConfig)
     output = options.output or Path("runs") / config.name
+    if options.export is not None and options.export.exists() and not options.overwrite:
+        raise FileExistsError(f"{options.export} exists; choose another --export, or --overwrite")
     console = plain_console()
     simulated = simulate(config, output, console=console, overwrite=options.overwrite)
     console.print(summary_table(simulated.summary))
     for path in simulated.files:
         console.print(f"  {path}", soft_wrap=True)
+    if options.export is not None:
+        _export(config, simulated.network, options.export, console, overwrite=options.overwrite)
     return 0
+
+
+def _export(
+    config: SimulationConfig, network: Network, place: Path, console: Console, *, overwrite: bool
+) -> None:
+    from trainer.simulation_export import export_simulation  # slow to import
+
+    with console.status("making the artifact"), deterministic(config.simulation.threads):
+        export_simulation(config, place, network=network, overwrite=overwrite)
+    console.print(f"  {place}: axonnx serve {place}", soft_wrap=True)
 
 
 def simulate(

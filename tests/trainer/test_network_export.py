@@ -251,6 +251,15 @@ def test_an_existing_folder_is_left_alone(folder: Path) -> None:
         export(folder)
 
 
+def test_a_folder_that_is_no_artifact_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match="is no artifact; it is left alone"):
+        export_network(
+            network(), NetworkExport(dt=DT), tmp_path, name="n", config={}, overwrite=True
+        )
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_the_config_may_name_the_model(tmp_path: Path) -> None:
     settings = NetworkExport(dt=DT, golden_steps=20)
     config = {"name": "own", "model": {"name": "cortex", "regions": 4}}

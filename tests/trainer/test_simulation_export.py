@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import artifact
+from trainer import cli
 from trainer.simulation_config import SimulationConfig, build, build_network, load_simulation
 from trainer.simulation_export import export_simulation, network_settings
 
@@ -69,3 +70,20 @@ def test_an_artifact_goes_on_from_the_transient(config: SimulationConfig, tmp_pa
     wanted = run["x"].numpy()
     np.testing.assert_allclose(answer["x"], wanted, rtol=0, atol=1e-4 * wanted.std())
     assert answer["bold"].shape == (1, 1, network.nodes)
+
+
+def test_the_command_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        "network: {node: {name: hopf}, nodes: 2, noise: [{name: gaussian}]}\n"
+        "simulation: {duration: 50, dt: 0.5}\n"
+    )
+    place = tmp_path / "artifact"
+    command = ["simulate", str(path), "--output", str(tmp_path / "run"), "--export", str(place)]
+    assert cli.main(command) == 0
+    assert f"axonnx serve {place}" in capsys.readouterr().out
+    assert artifact.load(place).manifest.task == "simulate"
+    content = (place / "manifest.json").read_bytes()
+    assert cli.main([*command, "--seed", "3"]) == 2
+    assert "choose another --export" in capsys.readouterr().err
+    assert (place / "manifest.json").read_bytes() == content

@@ -310,9 +310,9 @@ def test_health_answers_while_a_prediction_runs(tiny: Path, tmp_path: Path) -> N
 
 
 def test_deadline_and_full_queue(tiny: Path, tmp_path: Path) -> None:
-    long, short = many_rows(1_250_000), many_rows(1)
+    long, short = many_rows(750_000), many_rows(1)
     headers = {"Content-Type": NPY}
-    with running(tmp_path, tiny, slots=1, max_rows=1, max_pending=2, request_timeout=5) as server:
+    with running(tmp_path, tiny, slots=1, max_rows=1, max_pending=2, request_timeout=4) as server:
 
         def send(content: bytes) -> httpx.Response:
             return httpx.post(f"{server.url}/predict", content=content, headers=headers, timeout=60)

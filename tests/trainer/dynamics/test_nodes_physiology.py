@@ -46,6 +46,7 @@ def test_jansen_rit_has_the_amplitude_known_for_150_synapses() -> None:
     assert float((eeg - eeg.mean()).square().mean().sqrt()) == pytest.approx(4.3312, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_jansen_rit_has_an_alpha_rhythm() -> None:
     arguments = {"inputs": {"E": 0.22}, "transient": 400.0, "monitors": ("eeg",)}
     run = ran(JansenRit(), 4400.0, 0.1, **arguments)
@@ -87,7 +88,7 @@ def test_montbrio_pazo_roxin_rests_at_its_three_fixed_points(point: tuple[float,
 def test_montbrio_pazo_roxin_keeps_low_or_high_activity() -> None:
     low, _, high = FIXED_POINTS
     start = {"r": torch.tensor([[0.0], [1.2]]), "v": torch.tensor([[-2.0], [0.0]])}
-    run = ran(MontbrioPazoRoxin(), 20.0, 0.05, scheme="heun", start=start)
+    run = ran(MontbrioPazoRoxin(), 40.0, 0.05, scheme="heun", start=start)
     for member, end in enumerate((low, high)):
         found = [float(run[name][member, -1, 0]) for name in ("r", "v")]
         assert found == pytest.approx(end, abs=2e-5)

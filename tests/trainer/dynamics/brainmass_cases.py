@@ -1,4 +1,4 @@
-"""What is compared with brainmass: each case under our names and under theirs."""
+"""Single nodes compared with brainmass: each case under our names and under theirs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.dynamics import Connectome, Coupling, Network, Node, coupling, nodes
+from trainer.dynamics import Connectome, Coupling, Network, Node, nodes
 
 SCHEMES = {"exponential_euler": "exp_euler", "euler": "euler", "rk4": "rk4"}
 # Models whose step upstream is fixed.
@@ -25,7 +25,8 @@ class Case:
     number or one per node; places: our inputs in the order of theirs, "" for one that is absent
     here; units: of states and inputs that have one there, under our names. schemes: ours, each
     compared; method: whether their model takes the scheme's name. network: arguments of their
-    Network and `coupling`, ours. history: their arguments that set the states before the run.
+    Network but `weights`, (target, source), and `coupling`, ours. history: their arguments that set
+    the states before the run.
     """
 
     node: Node
@@ -42,6 +43,7 @@ class Case:
     steps: int = 1000
     count: int = 4
     coupling: Coupling | None = None
+    weights: np.ndarray | None = None
     network: dict[str, Any] = field(default_factory=dict)
     history: dict[str, str] = field(default_factory=dict)
 
@@ -65,7 +67,8 @@ class Case:
         if self.method:
             case["method"] = SCHEMES[scheme]
         if self.network:
-            case["network"] = self.network
+            assert self.weights is not None
+            case["network"] = {"conn": self.weights.tolist()} | self.network
         return case
 
     def upstream(self, state: str) -> str:
@@ -74,11 +77,11 @@ class Case:
 
     def ours(self) -> Network:
         """The network on our side."""
-        if self.coupling is None:
+        if self.coupling is None or self.weights is None:
             return Network(self.node, nodes=self.count)
         lengths = self.network.get("distance")
         connectome = Connectome(
-            WEIGHTS, lengths=None if lengths is None else np.array(lengths), directed=True
+            self.weights, lengths=None if lengths is None else np.array(lengths), directed=True
         )
         return Network(
             self.node, connectome, coupling=self.coupling, speed=self.network.get("speed")
@@ -295,124 +298,3 @@ SINGLE = {
         dt=1.0,
     ),
 }
-
-# Row = target, column = source.
-WEIGHTS = np.array(
-    [
-        [0.0, 0.9, 0.1, 0.0, 0.4, 0.2],
-        [0.7, 0.0, 0.5, 0.1, 0.0, 0.3],
-        [0.1, 0.6, 0.0, 0.8, 0.2, 0.0],
-        [0.0, 0.2, 1.0, 0.0, 0.3, 0.1],
-        [0.5, 0.0, 0.1, 0.4, 0.0, 0.6],
-        [0.3, 0.2, 0.0, 0.1, 0.9, 0.0],
-    ]
-)
-# Delays in steps; a tenth of a step less in length, which both sides round to the same step.
-DELAYS = np.array(
-    [
-        [0, 3, 12, 7, 1, 25],
-        [4, 0, 2, 9, 30, 6],
-        [11, 2, 0, 1, 5, 8],
-        [8, 10, 1, 0, 2, 17],
-        [1, 29, 6, 3, 0, 4],
-        [24, 5, 9, 16, 4, 0],
-    ]
-)
-TRAVEL = {"distance": (np.maximum(DELAYS - 0.1, 0) * 0.1 * 2.0).tolist(), "speed": 2.0}
-
-
-def of_hopf(ours: Coupling, schemes: tuple[str, ...] = FIXED, **theirs: Any) -> Case:
-    """Six Hopf oscillators."""
-    network = {"coupled_var": "x", "conn": WEIGHTS.tolist()} | theirs
-    return Case(
-        nodes.Hopf(a=0.1),
-        "HopfStep",
-        start={"x": 0.2, "y": [0.0, 0.1, -0.3, 0.5, 0.2, -0.1]},
-        parameters={"a": 0.1},
-        schemes=schemes,
-        count=6,
-        coupling=ours,
-        network=network,
-    )
-
-
-def of_wilson_cowan(ours: Coupling, **theirs: Any) -> Case:
-    """Six Wilson–Cowan pairs, which oscillate."""
-    network = {"coupled_var": "rE", "conn": WEIGHTS.tolist()} | theirs
-    return Case(
-        nodes.WilsonCowan(
-            w_ee=16.0, w_ei=12.0, w_ie=15.0, w_ii=3.0, a_e=1.3, theta_e=4.0, a_i=2.0, theta_i=3.7
-        ),
-        "WilsonCowanStep",
-        start={"E": 0.2, "I": [0.0, 0.1, 0.3, 0.5, 0.2, 0.1]},
-        states=RATES,
-        inputs={"I": [0.0, -0.2, 0.1, 0.3, 0.0, 0.1]},
-        places=("I",),
-        parameters={"wEE": 16.0, "wIE": 12.0, "wEI": 15.0, "wII": 3.0, "a_E": 1.3, "theta_E": 4.0}
-        | {"a_I": 2.0, "theta_I": 3.7},
-        schemes=FIXED,
-        count=6,
-        coupling=ours,
-        network=network,
-    )
-
-
-TWO = ("exponential_euler", "euler")
-COUPLED = {
-    "hopf, diffusive": of_hopf(coupling.Diffusive(k=0.3), TWO, coupling="diffusive", k=0.3),
-    "hopf, additive": of_hopf(coupling.Additive(k=0.2), TWO, coupling="additive", k=0.2),
-    "hopf, sigmoidal": of_hopf(coupling.Sigmoidal(k=0.4), coupling="sigmoidal", k=0.4),
-    "hopf, tanh": of_hopf(coupling.HyperbolicTangent(k=0.4), coupling="tanh", k=0.4),
-    "hopf, jansen_rit_sigmoidal": of_hopf(
-        coupling.JansenRitSigmoidal(k=300.0), coupling="sigmoidal_jansen_rit", k=300.0
-    ),
-    "hopf, laplacian": of_hopf(
-        coupling.Laplacian(k=0.3), coupling="additive", k=0.3, laplacian=None
-    ),
-    "hopf, laplacian random_walk": of_hopf(
-        coupling.Laplacian(k=0.3, normalize="random_walk"),
-        coupling="additive",
-        k=0.3,
-        laplacian="rw",
-    ),
-    "hopf, laplacian symmetric": of_hopf(
-        coupling.Laplacian(k=0.3, normalize="symmetric"),
-        coupling="additive",
-        k=0.3,
-        laplacian="sym",
-    ),
-    "hopf, diffusive, delays": of_hopf(
-        coupling.Diffusive(k=0.3), TWO, coupling="diffusive", k=0.3, **TRAVEL
-    ),
-    "hopf, additive, delays": of_hopf(
-        coupling.Additive(k=0.2), coupling="additive", k=0.2, **TRAVEL
-    ),
-    "hopf, tanh, delays": of_hopf(
-        coupling.HyperbolicTangent(k=0.4), coupling="tanh", k=0.4, **TRAVEL
-    ),
-    "wilson_cowan, diffusive": of_wilson_cowan(
-        coupling.Diffusive(k=1.5), coupling="diffusive", k=1.5
-    ),
-    "wilson_cowan, additive": of_wilson_cowan(coupling.Additive(k=0.7), coupling="additive", k=0.7),
-    "wilson_cowan, sigmoidal": of_wilson_cowan(
-        coupling.Sigmoidal(k=1.5), coupling="sigmoidal", k=1.5
-    ),
-    "wilson_cowan, additive, delays": of_wilson_cowan(
-        coupling.Additive(k=0.7), coupling="additive", k=0.7, **TRAVEL
-    ),
-    # Their Kuramoto model has its coupling inside; the phases' diagonal is left out on both sides.
-    "kuramoto": Case(
-        nodes.Kuramoto(w=0.1),
-        "KuramotoNetwork",
-        start={"theta": [0.0, 1.0, 2.5, 4.0, 5.0, 6.0]},
-        inputs={"theta": [0.0, 0.02, -0.03, 0.05, 0.0, 0.01]},
-        places=("theta",),
-        parameters={"omega": 0.1, "K": 0.6, "alpha": 0.4, "conn": (WEIGHTS.tolist(), None)},
-        schemes=FIXED,
-        method=False,
-        count=6,
-        coupling=coupling.KuramotoCoupling(k=0.6, alpha=0.4),
-    ),
-}
-
-CASES = SINGLE | COUPLED

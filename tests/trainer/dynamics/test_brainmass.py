@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from brainmass_cases import CASES, Case
+from brainmass_cases import SINGLE, Case
+from brainmass_networks import COUPLED
 
 from trainer.dynamics import NODES, Simulator, nodes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 BRAINMASS = "brainmass==0.1.1"
+CASES = SINGLE | COUPLED
 RUNS = [(name, scheme) for name, case in CASES.items() for scheme in case.schemes]
 
 Trajectories = dict[str, np.ndarray]

@@ -116,7 +116,7 @@ def agree(ran: Ran, rows: int = 3, steps: int = 120, amplitude: float = 0.1) -> 
         assert answers[name].shape == wanted.shape
         bound = max(1e-4 * wanted.std(), 4e-6)
         np.testing.assert_allclose(answers[name], wanted, rtol=0, atol=bound)
-        assert wanted.std() > 0
+    assert any(run[name].std() > 0 for name in ran.wanted.monitors)
     return answers
 
 
@@ -181,14 +181,17 @@ def test_a_node_that_reads_its_own_past() -> None:
     agree(Ran(exported(network)), amplitude=2.0)
 
 
-def test_the_scheme_whose_derivatives_are_derived() -> None:
-    agree(Ran(exported(Network(node("hopf", a=0.1)), scheme="exponential_euler")))
+@pytest.mark.parametrize(
+    "scheme", ["euler", "rk4", "stochastic_heun", "exponential_euler", "symplectic_euler"]
+)
+def test_every_scheme(scheme: str) -> None:
+    network = Network(node("hopf", a=0.1), noise=Gaussian(sigma=0.05))
+    agree(Ran(exported(network, scheme=scheme)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["heun", "rk4"])
 @pytest.mark.parametrize("name", sorted(NODES.names()))
-def test_every_node(name: str, scheme: str) -> None:
+def test_every_node(name: str) -> None:
     made = node(name)
     network = Network(
         made,
@@ -196,7 +199,7 @@ def test_every_node(name: str, scheme: str) -> None:
         coupling=Additive(k=0.01),
         noise=OrnsteinUhlenbeck(sigma=0.01, target=made.inputs[0]),
     )
-    agree(Ran(exported(network, dt=0.01 if name == "lorenz" else 0.1, scheme=scheme)))
+    agree(Ran(exported(network, dt=0.01 if name == "lorenz" else 0.1)))
 
 
 def small() -> Network:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -288,3 +289,10 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
         digests.add(hashlib.sha256(content).hexdigest())
         assert str(tmp_path).encode() not in content
     assert len(digests) == 1
+
+
+def test_the_code_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "data_driven" / "export.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(compile(code, str(page), "exec"), {"folder": tmp_path / "three"})
+    assert (tmp_path / "three" / "model.onnx").is_file()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from trainer.dynamics.parameters import Param
 from trainer.fitting_gradient import OPTIMIZERS, descend
-from trainer.fitting_record import Evaluation, FittingError, Record
+from trainer.fitting_record import Evaluation, FittingError, Record, set_raw
 from trainer.fitting_search import NEVERGRAD, SCIPY, search
 
 __all__ = ["METHODS", "FitResult", "Fitter", "FittingError", "Restart"]
@@ -148,8 +148,7 @@ class Fitter:
         if not math.isfinite(best.loss):
             reasons = "; ".join(f"start {each.number}: {each.ended}" for each in found)
             raise FittingError(f"no start has a finite loss ({reasons})")
-        for name, value in best.values.items():
-            self.params[name].assign(value)
+        set_raw(self.params, record.best[best.number])
         return FitResult(
             values=best.values,
             loss=best.loss,
@@ -171,7 +170,8 @@ class Fitter:
             record.end(number, method(self, number, target, plan, record))
         own = record.of(number)
         loss = own[-1].best if own else math.inf
-        values = record.best[number] if math.isfinite(loss) else {}
+        raws = record.best[number] if math.isfinite(loss) else {}
+        values = {name: self.params[name].transform.forward(raw) for name, raw in raws.items()}
         return Restart(number, loss, values, record.ended[number])
 
 
@@ -196,13 +196,6 @@ class Plan:
         values = {name: param.raw.detach().flatten().tolist() for name, param in params.items()}
         clip = self.gradient_clip if math.isfinite(self.gradient_clip) else None
         return {**vars(self), "gradient_clip": clip, "start": values}
-
-
-def set_raw(params: Mapping[str, Param], raw: Mapping[str, Tensor]) -> None:
-    """Set the unconstrained numbers of Params."""
-    with torch.no_grad():
-        for name, value in raw.items():
-            params[name].raw.copy_(value)
 
 
 def draw_starts(params: Mapping[str, Param], plan: Plan) -> list[dict[str, Tensor]]:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from trainer import schedule
 from trainer.dynamics.parameters import Param
-from trainer.dynamics.simulator import SimulationError
-from trainer.fitting_record import FittingError, Record
+from trainer.fitting_record import EXPLODES, FittingError, Record
 
 if TYPE_CHECKING:
     from trainer.fitting import Fitter, Plan
@@ -45,10 +44,10 @@ def descend(fitter: Fitter, number: int, target: Any, plan: Plan, record: Record
         factor = schedule.factor(step, plan.steps, schedule=plan.schedule, warmup=0)
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * group["factor"] * factor
-        values = {name: param.value().detach() for name, param in fitter.params.items()}
+        raw = {name: param.raw.detach().clone() for name, param in fitter.params.items()}
         before = min((each.loss for each in record.of(number)), default=math.inf)
         loss, problem = _step(fitter, target, optimizer, plan, moves=step < plan.steps)
-        ends = record.add(number, loss, values, _state(fitter, optimizer))
+        ends = record.add(number, loss, raw, _state(fitter, optimizer))
         since = 0 if loss < before else since + 1
         if problem:
             return f"step {step + 1}: {problem}"
@@ -90,7 +89,7 @@ def _step(
             closure()
             if _finite(raws, losses[0]):
                 optimizer.step()
-    except SimulationError as error:
+    except EXPLODES as error:
         return math.inf, str(error)
     if not _finite(raws, losses[0]):
         return losses[0] if math.isfinite(losses[0]) else math.inf, "loss or gradient not finite"

@@ -16,13 +16,33 @@ import torch
 from torch import Tensor
 
 from artifact.bundle import write_file
+from trainer.dynamics.parameters import Param, ParameterError
+from trainer.dynamics.simulator import SimulationError
 
 # Evaluations between two writes of the file.
 EVERY = 20
 
 
+# What a run ends with where its parameters lead nowhere: such a run has an infinite loss.
+EXPLODES = (SimulationError, ParameterError)
+
+
 class FittingError(ValueError):
     """A fit cannot be made or went nowhere; the text says why."""
+
+
+def set_raw(params: Mapping[str, Param], raw: Mapping[str, Tensor]) -> None:
+    """Set the unconstrained numbers of Params."""
+    with torch.no_grad():
+        for name, value in raw.items():
+            params[name].raw.copy_(value)
+
+
+def inside(param: Param, value: Tensor) -> Tensor:
+    """`value` without numbers that rounding has put on the ends of the Param's open range."""
+    ends = (param.transform.low, param.transform.high)
+    low, high = (torch.tensor(end, dtype=value.dtype) for end in ends)
+    return value.clamp(torch.nextafter(low, high), torch.nextafter(high, low))
 
 
 @dataclass(frozen=True)
@@ -37,7 +57,9 @@ class Evaluation:
 
 @dataclass
 class Record:
-    """The evaluations of a fit, the best values and the end of every start, and a state to go on.
+    """The evaluations of a fit, the best numbers and the end of every start, and a state to go on.
+
+    best: of every start, the unconstrained numbers of its lowest loss by the names of the Params.
 
     path: the checkpoint, None to keep none; identity: sha256 of what is fitted and how; on_step:
     called with every new evaluation. state: tensors that the coming steps of a descent need.
@@ -73,14 +95,14 @@ class Record:
         self,
         restart: int,
         loss: float,
-        values: Mapping[str, Tensor],
+        raw: Mapping[str, Tensor],
         state: Mapping[str, Tensor] | None = None,
     ) -> bool:
-        """Take in an evaluation at `values`; True where it should be the start's last."""
+        """Take in an evaluation at unconstrained numbers; True where the start should end."""
         own = self.of(restart)
         lowest = own[-1].best if own else math.inf
         if loss < lowest or not own:
-            self.best[restart] = {name: value.detach().clone() for name, value in values.items()}
+            self.best[restart] = {name: value.detach().clone() for name, value in raw.items()}
         evaluation = Evaluation(restart, len(own) + 1, loss, min(loss, lowest))
         self.evaluations.append(evaluation)
         if self.path is not None and len(self.evaluations) % EVERY == 0:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.dynamics.parameters import Param
-from trainer.dynamics.simulator import SimulationError
-from trainer.fitting_record import FittingError, Record
+from trainer.fitting_record import EXPLODES, FittingError, Record, set_raw
 
 if TYPE_CHECKING:
     from trainer.fitting import Fitter, Plan
@@ -74,8 +73,8 @@ class _Space:
             high.append(np.full(size, param.transform.high if _ranged(param) else math.inf))
         return cls(params, *(np.concatenate(each) for each in (start, low, high)))
 
-    def values(self, vectors: np.ndarray) -> dict[str, Tensor]:
-        """Constrained values {name: (candidate, …)} of vectors (candidate, number)."""
+    def raws(self, vectors: np.ndarray) -> dict[str, Tensor]:
+        """Unconstrained numbers {name: (candidate, …)} of vectors (candidate, number)."""
         found, place = {}, 0
         for name, param in self.params.items():
             size = param.raw.numel()
@@ -84,11 +83,17 @@ class _Space:
             if _ranged(param):
                 low, high = param.transform.low, param.transform.high
                 room = 1e-6 * (high - low)
-                found[name] = part.clamp(low + room, high - room)
-            else:
-                found[name] = torch.stack([param.transform.forward(each) for each in part])
+                part = param.transform.inverse(part.clamp(low + room, high - room))
+            found[name] = part
             place += size
         return found
+
+    def values(self, raws: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Constrained values of unconstrained numbers, both {name: (candidate, …)}."""
+        return {
+            name: torch.stack([self.params[name].transform.forward(each) for each in raw])
+            for name, raw in raws.items()
+        }
 
 
 def _ranged(param: Param) -> bool:
@@ -112,14 +117,14 @@ class _Evaluations:
             found.append(loss)
             if len(found) == len(vectors):
                 return found
-        fresh = self.space.values(vectors[len(found) :])
+        fresh = self.space.raws(vectors[len(found) :])
         count = len(vectors) - len(found)
         together = self.fitter.predict_many is not None and self.fitter.penalty is None
         made = self._together(fresh, count) if together else self._alone(fresh, count)
         ends = ""
         for place, loss in enumerate(made):
-            values = {name: value[place] for name, value in fresh.items()}
-            if self.record.add(self.number, loss, values):
+            raw = {name: each[place] for name, each in fresh.items()}
+            if self.record.add(self.number, loss, raw):
                 ends = "ended by the caller"
             found.append(loss)
         if ends:
@@ -136,24 +141,23 @@ class _Evaluations:
         if losses and len(losses) - 1 - losses.index(min(losses)) >= plan.patience * each:
             raise _Ended(f"no lower loss in {plan.patience} steps")
 
-    def _together(self, values: dict[str, Tensor], count: int) -> list[float]:
+    def _together(self, raws: dict[str, Tensor], count: int) -> list[float]:
         assert self.fitter.predict_many is not None
         with torch.no_grad():
             try:
-                predictions = self.fitter.predict_many(values)
-            except SimulationError:
-                return self._alone(values, count)  # one that explodes ends the whole batch
+                predictions = self.fitter.predict_many(self.space.values(raws))
+            except EXPLODES:
+                return self._alone(raws, count)  # one that explodes ends the whole batch
             return [_number(self.fitter.objective(each, self.target)) for each in predictions]
 
-    def _alone(self, values: dict[str, Tensor], count: int) -> list[float]:
+    def _alone(self, raws: dict[str, Tensor], count: int) -> list[float]:
         losses = []
         for place in range(count):
-            for name, value in values.items():
-                self.fitter.params[name].assign(value[place])
+            set_raw(self.fitter.params, {name: raw[place] for name, raw in raws.items()})
             try:
                 with torch.no_grad():
                     losses.append(_number(self.fitter.loss(self.target)))
-            except SimulationError:
+            except EXPLODES:
                 losses.append(math.inf)
         return losses
 
@@ -171,24 +175,38 @@ def _by_nevergrad(evaluations: _Evaluations, number: int, plan: Plan, space: _Sp
             f"method {plan.method} needs the Python package 'nevergrad': run `uv sync --extra fit` "
             "(or `pip install 'axonnx[fit]'`), or take nelder_mead, powell or a gradient"
         ) from None
-    vector = nevergrad.p.Array(init=space.start.copy())
-    if np.isfinite(space.low).all():
-        vector = vector.set_bounds(space.low, space.high)
+    size = len(space.start)
+    # The package's CMA-ES needs two numbers or more: a single one gets an idle companion.
+    idle = 1 if plan.method == "cma_es" and size == 1 else 0
+    bounded = bool(np.isfinite(space.low).all())
+    start, low, high = (
+        np.pad(each, (0, idle), constant_values=filling)
+        for each, filling in (
+            (space.start, 0.0),
+            (space.low, -1.0 if bounded else -math.inf),
+            (space.high, 1.0 if bounded else math.inf),
+        )
+    )
+    vector = nevergrad.p.Array(init=start.copy())
+    if bounded:
+        vector = vector.set_bounds(low, high)
     else:
-        room = np.where(np.isfinite(space.low), (space.high - space.low) / 6, plan.spread)
-        vector = vector.set_mutation(sigma=room)
+        vector = vector.set_mutation(
+            sigma=np.where(np.isfinite(low), (high - low) / 6, plan.spread)
+        )
     vector.random_state = np.random.RandomState((plan.seed * 1_000_003 + number) % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         optimizer = nevergrad.optimizers.registry[NEVERGRAD[plan.method]](
             vector, budget=plan.steps * plan.population, num_workers=plan.population
         )
-        for generation in range(plan.steps):
+        # The first candidate is where the start is; suggested before anything is asked for, it
+        # takes no other's place.
+        optimizer.suggest(start.copy())
+        for _ in range(plan.steps):
             asked = [optimizer.ask() for _ in range(plan.population)]
-            if generation == 0:
-                # The first candidate is where the start is.
-                asked[0] = vector.spawn_child(new_value=space.start.copy())
-            vectors = np.stack([np.clip(each.value, space.low, space.high) for each in asked])
+            values = np.stack([np.clip(each.value, low, high) for each in asked])
+            vectors = values[:, :size]
             losses = evaluations.losses(vectors)
             for candidate, loss in zip(asked, losses, strict=True):
                 optimizer.tell(candidate, min(loss, _LARGEST))

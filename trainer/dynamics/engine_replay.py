@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.dynamics.engine_compiled import forward_program, roles_of, tensors_of
 from trainer.dynamics.stretch import Result, Stretch
-from trainer.dynamics.tracing import COMPARISONS, Instruction, Program
+from trainer.dynamics.tracing import COMPARISONS, Instruction, Program, Ref
 
 Operation = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -58,8 +58,9 @@ class _Replay:
             for role, name in program.inputs
             if role == "parameter"
         }
-        fixed = self._fixed(parameters)
-        self.buffers = _buffers(program, fixed, shape, dtype)
+        fixed = {ref: _whole(value, shape) for ref, value in self._fixed(parameters).items()}
+        self.program, self.dropped = _without_units(program, fixed)
+        self.buffers = _buffers(self.program, {*fixed, *self.dropped}, shape, dtype)
         self.programs = [self._operations(parameters, fixed, k, dtype) for k in (0, 1)]
 
     def run(self, advance: Callable[[int], None]) -> list[Tensor]:
@@ -136,7 +137,7 @@ class _Replay:
                 target.setdefault(ref, moved[int(name)])
         operations: list[Operation] = []
         for number, instruction in enumerate(self.program.instructions, start=first):
-            if number in fixed:
+            if number in fixed or number in self.dropped:
                 continue
             out = target.get(number, self.buffers.get(number))
             values[number] = out
@@ -163,6 +164,34 @@ class _Replay:
         return _PLAIN[instruction.op], (*args, out)
 
 
+def _whole(value: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A number as it is, any other array repeated to `shape`: numpy is slow along short rows."""
+    return value if value.size == 1 else np.ascontiguousarray(np.broadcast_to(value, shape))
+
+
+def _without_units(program: Program, fixed: dict[int, np.ndarray]) -> tuple[Program, set[int]]:
+    """The program in which products with a parameter of 1 are their other factor, and these."""
+    first = len(program.inputs)
+    same: dict[Ref, Ref] = {}
+    instructions = []
+    for number, instruction in enumerate(program.instructions, start=first):
+        args = tuple(
+            same.get(ref, ref) if isinstance(ref, int) else ref for ref in instruction.args
+        )
+        instructions.append(Instruction(instruction.op, args))
+        if instruction.op == "mul" and number not in fixed:
+            for factor, kept in (args, args[::-1]):
+                value = fixed.get(factor) if isinstance(factor, int) else None
+                if value is not None and value.size == 1 and float(value) == 1:
+                    same[number] = kept
+    outputs = tuple(
+        (role, name, same.get(ref, ref) if isinstance(ref, int) else ref)
+        for role, name, ref in program.outputs
+    )
+    dropped = {ref for ref in same if isinstance(ref, int)}
+    return Program(program.inputs, tuple(instructions), outputs), dropped
+
+
 def _choose(condition: Any, yes: Any, no: Any, out: np.ndarray) -> None:
     np.copyto(out, np.where(condition, yes, no))
 
@@ -173,7 +202,7 @@ def _inverse_root(value: Any, out: np.ndarray) -> None:
 
 
 def _buffers(
-    program: Program, fixed: dict[int, np.ndarray], shape: tuple[int, int], dtype: np.dtype[Any]
+    program: Program, without: set[int], shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> dict[int, np.ndarray]:
     """An array for the result of every instruction, used again once nothing reads it any more."""
     first = len(program.inputs)
@@ -187,7 +216,7 @@ def _buffers(
     free: list[np.ndarray] = []
     taken: dict[int, np.ndarray] = {}
     for number, instruction in enumerate(program.instructions, start=first):
-        if number in fixed:
+        if number in without:
             continue
         if instruction.op in COMPARISONS:
             taken[number] = np.empty(shape, bool)

@@ -42,10 +42,13 @@ class Registry:
         self._plugins_loaded = False
 
     def register(self, name: str) -> Callable[[Constructor], Constructor]:
-        """Decorator that registers a class or function under `name`; raises RegistryError."""
+        """Decorator that registers a class or function under `name`; raises RegistryError.
+
+        In a notebook or a shell, the same class may be written again and replaces the former one.
+        """
 
         def decorate(constructor: Constructor) -> Constructor:
-            if name in self._constructors:
+            if name in self._constructors and not _again(self._constructors[name], constructor):
                 raise RegistryError(f"{self.kind} {name!r} is registered already")
             self._check(name, constructor)
             self._constructors[name] = constructor
@@ -131,6 +134,12 @@ class Registry:
         # An entry point names a module whose decorators register, or one constructor.
         if not inspect.ismodule(loaded) and loaded not in self._constructors.values():
             self.register(entry.name)(loaded)
+
+
+def _again(present: Callable[..., Any], constructor: Callable[..., Any]) -> bool:
+    """Whether a cell of a notebook runs again: its class takes the place of its former self."""
+    same = present.__qualname__ == constructor.__qualname__
+    return same and present.__module__ == constructor.__module__ == "__main__"
 
 
 def _keywords(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -98,6 +98,17 @@ def test_registering_twice_is_refused(machines):
         machines.register("machine")(Machine)
 
 
+def test_a_cell_of_a_notebook_may_run_again(machines):
+    def written() -> type:
+        return type("Cell", (), {"__module__": "__main__"})
+
+    machines.register("cell")(written())
+    again = machines.register("cell")(written())
+    assert machines.get("cell") is again
+    with pytest.raises(RegistryError, match="'cell' is registered already"):
+        machines.register("cell")(type("Other", (), {"__module__": "__main__"}))
+
+
 def test_settings_without_default_need_a_registry_that_allows_them():
     def load(*, path: str) -> str:
         return path

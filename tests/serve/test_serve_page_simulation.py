@@ -77,7 +77,7 @@ def test_fields_become_a_simulation(browser: Browser, server: Server) -> None:
         last = wanted[1, -1, 0].item()
         page.wait_for_function(
             "(last) => Math.abs(document.querySelector('[data-output=\"x\"] .plot')"
-            ".data[0].y.at(-1) - last) < 1e-5",
+            ".data[0]?.y.at(-1) - last) < 1e-5",
             arg=last,
         )
         name, content = seen.saved("#save")
@@ -98,7 +98,7 @@ def test_golden_rows_and_files_are_drawn_as_well(
         alone = {"stimulus": np.zeros((1, 7, NODES), np.float32)}
         seen.drop(("alone.npz", encode_npz(alone)))
         seen.page.wait_for_function(
-            "document.querySelector('[data-output=\"x\"] .plot')?.data?.[0].y.length === 7"
+            "document.querySelector('[data-output=\"x\"] .plot')?.data?.[0]?.y.length === 7"
         )
         rest = {"seed": np.zeros(1, np.int64), "member": np.zeros(1, np.int64)}
         noise = with_noise(NOISE, {**alone, **rest})["noise"]
@@ -142,5 +142,5 @@ def test_left_out_inputs_and_wrong_seeds_over_http(server: Server) -> None:
 
     assert ask()[0] == 200
     status, text = ask(seed=[1, -1])
-    assert status == 422 or status == 400
+    assert status == 400
     assert re.search(r"seed: is -1 at batch 1; must be 0 up", text)

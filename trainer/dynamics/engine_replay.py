@@ -66,7 +66,7 @@ class _Replay:
     def run(self, advance: Callable[[int], None]) -> list[Tensor]:
         """Run all steps; the kept states (batch, sample, node)."""
         stretch = self.stretch
-        shape = (stretch.batch, stretch.samples, stretch.nodes)
+        shape = (stretch.samples, stretch.batch, stretch.nodes)
         dtype = self.carries[0][0].dtype
         kept = [np.empty(shape, dtype) for _ in stretch.kept]
         sample = 0
@@ -80,11 +80,11 @@ class _Replay:
             if stretch.keeps(step):
                 moved = self.carries[(step + 1) % 2]
                 for own, number in zip(kept, stretch.kept, strict=True):
-                    own[:, sample] = moved[number]
+                    own[sample] = moved[number]
                 sample += 1
             if (step + 1) % 1024 == 0:
                 advance(1024)
-        return [torch.from_numpy(each) for each in kept]
+        return [torch.from_numpy(each).movedim(0, 1) for each in kept]
 
     @property
     def drawn(self) -> np.ndarray:
@@ -221,11 +221,18 @@ def _buffers(
         if instruction.op in COMPARISONS:
             taken[number] = np.empty(shape, bool)
             continue
+        ended = [
+            taken[ref]
+            for ref in dict.fromkeys(instruction.args)
+            if isinstance(ref, int) and last[ref] == number and ref in taken
+        ]
+        over = [own for own in ended if own.dtype != bool]
+        # Element by element a result may take the place of an argument; a product may not.
+        if not instruction.op.startswith("product"):
+            free += over
         taken[number] = free.pop() if free else np.empty(shape, dtype)
-        for ref in {ref for ref in instruction.args if isinstance(ref, int)}:
-            own = taken.get(ref)
-            if own is not None and own.dtype != bool and last[ref] == number:
-                free.append(own)
+        if instruction.op.startswith("product"):
+            free += over
     return taken
 
 

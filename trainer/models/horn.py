@@ -93,8 +93,9 @@ class Horn(nn.Module):
         (batch, time, dim) raw and behavior_mask (batch, time) bool, see `Behavior`.
         """
         signal = self.columns(neural, behavior, behavior_mask).transpose(1, 2)
-        for layer in self.layers:
-            signal = layer(signal)
+        top = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            signal = layer(signal, last=number == top)
         return torch.softmax(self.readout(signal[:, -1]).float(), dim=-1)
 
     def fit_closed_form(self, train: Windows, validation: Windows) -> None:

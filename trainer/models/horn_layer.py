@@ -72,20 +72,24 @@ class HornLayer(nn.Module):
             sparse=False,  # never by what the weights are: the graph has one form
         )
 
-    def forward(self, signal: Tensor) -> Tensor:
-        """Positions x of the units after every step.
+    def forward(self, signal: Tensor, *, last: bool = False) -> Tensor:
+        """Positions x of the units after every step, or after the last one alone.
 
-        signal: (batch, time, input). Returns (batch, time, unit).
+        signal: (batch, time, input). Returns (batch, time, unit), (batch, 1, unit) with `last`.
         """
         drive = self.current(signal)
         if torch.compiler.is_exporting():
-            return self._scanned(drive)
+            return self._scanned(drive)[:, -1 if last else 0 :]
         steps = drive.shape[1]
         simulator = Simulator(
             self.network, self.dt, scheme=SCHEME, engine=self.engine, dtype=drive.dtype
         )
         run = simulator.run(
-            steps * self.dt, batch_size=len(drive), inputs={"I": drive}, monitors=("x",)
+            steps * self.dt,
+            batch_size=len(drive),
+            inputs={"I": drive},
+            monitors=("x",),
+            sample_every=steps if last else 1,
         )
         return run["x"]
 

@@ -75,7 +75,8 @@ class Trajectory:
 class Simulator:
     """Runs a network.
 
-    dt: step in ms. scheme: "euler", "heun", "rk4", "exponential_euler" or "stochastic_heun".
+    dt: step in ms. scheme: a name of `integrators.SCHEMES`: "euler", "heun", "rk4",
+    "exponential_euler", "stochastic_heun" or "symplectic_euler".
     engine: "plain" runs every step as torch operations on any device and under vmap; "replay" runs
     the traced step through numpy, without gradients; "compiled" through a C++ loop made once per
     model, with gradients; "auto" chooses by the length of the run alone, see `engine`, so

@@ -16,6 +16,7 @@ COMMANDS = {
     "crossvalidate": ("trainer.cli", "train a config once per fold"),
     "sweep": ("trainer.cli", "choose a config's settings by its held-out metric"),
     "simulate": ("trainer.cli", "run a network of neural masses from a YAML file"),
+    "fit": ("trainer.cli", "fit the parameters of such a network to a target"),
     "export": ("trainer.cli", "rebuild an artifact from a run"),
     "runs": ("trainer.cli", "list, show and compare runs"),
     "models": ("trainer.cli", "list the models and their settings"),

@@ -306,6 +306,13 @@ def _simulate(argv: list[str]) -> int:
     return run(rest, overrides)
 
 
+def _fit(argv: list[str]) -> int:
+    overrides, rest = split_overrides(argv)
+    from trainer.fitting_command import run
+
+    return run(rest, overrides)
+
+
 def _benchmark(argv: list[str]) -> int:
     from trainer.benchmark import run
 
@@ -396,6 +403,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "crossvalidate": _crossvalidate,
     "sweep": _sweep,
     "simulate": _simulate,
+    "fit": _fit,
     "export": _export,
     "models": _models,
     "datasets": _datasets,

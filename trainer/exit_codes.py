@@ -13,6 +13,8 @@ from trainer.dynamics.delays import DelayError
 from trainer.dynamics.observation import ObservationError
 from trainer.evaluation import EvaluationError
 from trainer.export import ExportError
+from trainer.fitting import FittingError
+from trainer.fitting_command import FitFolderError
 from trainer.folder import RunFolderError
 from trainer.legacy import LegacyError
 from trainer.models import ModelError
@@ -41,6 +43,8 @@ def exit_code(error: Exception) -> int | None:
             DelayError,
             DeviceError,
             EvaluationError,
+            FitFolderError,
+            FittingError,
             LegacyError,
             ModelError,
             NetworkError,

@@ -50,7 +50,7 @@ from trainer.parameter_config import (
     complete,
     settings_of,
 )
-from trainer.registry import Registry
+from trainer.registry import OBJECTIVES, Registry
 
 # Importing these registers the observations.
 OBSERVING = (balloon, hemodynamic_response, lead_field, temporal_average)
@@ -92,6 +92,7 @@ REGISTRIES: dict[tuple[str, ...], Registry] = {
     ("network", "coupling"): COUPLINGS,
     ("network", "noise", "*"): NOISES,
     ("observation", "*"): OBSERVATIONS,
+    ("fit", "objectives", "*"): OBJECTIVES,
 }
 
 

@@ -1,0 +1,99 @@
+"""The workflow of docs/data_driven: every block of a page in order, and what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.dynamics import NODES, kernel_build
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "data_driven"
+PAGES = ("workflow.md", "discovery.md", "inference.md")
+BLOCK = re.compile(
+    r"^(?:<!-- needs (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n"
+    r"(?:\n```text\n(?P<printed>.*?)^```\n)?",
+    re.S | re.M,
+)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code: what it needs, the line it begins at, and what it prints."""
+
+    needs: str
+    code: str
+    line: int
+    printed: str
+
+
+def blocks(text: str) -> list[Block]:
+    """The blocks of code of a page, in order."""
+    return [
+        Block(
+            found["needs"] or "",
+            found["code"],
+            text.count("\n", 0, found.start("code")),
+            found["printed"] or "",
+        )
+        for found in BLOCK.finditer(text)
+    ]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The names of the page; the models that it registers are taken back at the end."""
+    before = dict(NODES._constructors)
+    yield {"__name__": "__main__", "folder": tmp_path / "artifact"}
+    NODES._constructors.clear()
+    NODES._constructors.update(before)
+
+
+def there(needs: str) -> bool:
+    """Whether what a block needs is on this machine."""
+    if needs == "a compiler":
+        return kernel_build.compiler() is not None
+    return importlib.util.find_spec(needs) is not None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page(page: str, session: dict[str, Any]) -> None:
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    found = blocks(text)
+    assert len(found) == text.count("```python") > 0
+    assert sum(bool(block.printed) for block in found) == text.count("```text")
+    for block in found:
+        if block.needs and not there(block.needs):
+            continue
+        said = io.StringIO()
+        code = compile("\n" * block.line + block.code, page, "exec", dont_inherit=True)
+        with contextlib.redirect_stdout(said):
+            exec(code, session)
+        same_print(said.getvalue(), block.printed, f"{page}:{block.line + 1}")
+
+
+def same_print(said: str, stated: str, where: str) -> None:
+    """Equal text, and numbers equal up to one in the last digit that is stated."""
+    assert NUMBER.sub("#", said) == NUMBER.sub("#", stated), f"{where} prints {said}"
+    for one, other in zip(NUMBER.findall(said), NUMBER.findall(stated), strict=True):
+        digits = len(other.partition(".")[2])
+        last = 10.0**-digits if digits else 0.0
+        close = math.isclose(float(one), float(other), rel_tol=0, abs_tol=1.01 * last)
+        assert close, f"{where} prints {said}"
+
+
+@pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing, f"{page.name}: no {', '.join(missing)}"

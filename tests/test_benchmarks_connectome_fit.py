@@ -14,7 +14,8 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 benchmark = import_module("connectome_fit")
-SHORT = benchmark.Lengths(batch=2, duration=8_000.0, transient=1_000.0, engine="plain")
+model = import_module("connectome_fit_network")
+SHORT = model.Lengths(batch=2, duration=8_000.0, transient=1_000.0, engine="plain")
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def weights() -> np.ndarray:
     return np.asarray(drawn / drawn.sum(1).max())
 
 
-@pytest.mark.parametrize("level", benchmark.LEVELS)
+@pytest.mark.parametrize("level", model.LEVELS)
 def test_levels_differ_in_what_they_fit(level: str, weights: np.ndarray) -> None:
-    params = benchmark.make_network(level, weights).params()
+    params = model.make_network(level, weights).params()
     sizes = {name: param.raw.numel() for name, param in params.items()}
     per_node = 1 if level == "global" else 4
     wanted = {"node.a": per_node, "noise.0.sigma": per_node, "noise.1.sigma": per_node}
@@ -38,7 +39,7 @@ def test_levels_differ_in_what_they_fit(level: str, weights: np.ndarray) -> None
 
 
 def test_a_fit_changes_every_param_and_keeps_weights_symmetric(weights: np.ndarray) -> None:
-    network = benchmark.make_network("weights", weights)
+    network = model.make_network("weights", weights)
     before = {name: param.value().detach().clone() for name, param in network.params().items()}
     target = np.where(np.eye(4) > 0, 1.0, 0.5)
     seen: list[tuple[int, float]] = []
@@ -46,7 +47,7 @@ def test_a_fit_changes_every_param_and_keeps_weights_symmetric(weights: np.ndarr
     def on_step(step: int, loss: float, activity: torch.Tensor) -> None:
         seen.append((step, loss))
 
-    benchmark.fit(network, target + 0.3 * weights, 0.1, 2, lengths=SHORT, on_step=on_step)
+    model.fit(network, target + 0.3 * weights, 0.1, 2, lengths=SHORT, on_step=on_step)
     assert [step for step, _ in seen] == [0, 1, 2]
     assert len({loss for _, loss in seen}) == 3
     for name, param in network.params().items():
@@ -58,15 +59,15 @@ def test_a_fit_changes_every_param_and_keeps_weights_symmetric(weights: np.ndarr
 
 def test_pooling_takes_every_runs_mean_off() -> None:
     values = torch.randn(3, 10, 4) + torch.tensor([5.0, -5.0, 0.0])[:, None, None]
-    found = benchmark.pooled(values)
+    found = model.pooled(values)
     assert found.shape == (30, 4)
-    torch.testing.assert_close(found[:10].mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    assert float(found[:10].mean(0).abs().max()) < 1e-5
 
 
 def test_judging_takes_x_and_the_balloon(weights: np.ndarray) -> None:
-    network = benchmark.make_network("global", weights)
-    found = benchmark.judged(network, SHORT, seed=3)
-    again = benchmark.judged(network, SHORT, seed=3)
+    network = model.make_network("global", weights)
+    found = model.judged(network, SHORT, seed=3)
+    again = model.judged(network, SHORT, seed=3)
     for signal in ("x", "balloon"):
         assert found[signal].shape == (4, 4)
         np.testing.assert_array_equal(found[signal], again[signal])
@@ -89,6 +90,6 @@ def test_rows_and_picture(tmp_path: Path) -> None:
     assert rows["weights, x as BOLD"]["met"] is True
     assert rows["nodes, x as BOLD"]["met"] is False
     assert rows["weights, BOLD by the balloon"]["met"] is None
-    matrices = {name: np.eye(4) for name in ("held-out person", *benchmark.LEVELS)}
+    matrices = {name: np.eye(4) for name in ("held-out person", *model.LEVELS)}
     benchmark.draw(folds, matrices, tmp_path / "picture.png", 0.7)
     assert (tmp_path / "picture.png").stat().st_size > 10_000

@@ -7,6 +7,9 @@ import importlib.util
 import io
 import math
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,8 @@ import pytest
 
 from trainer.dynamics import NODES, kernel_build
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "data_driven"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "data_driven"
 PAGES = ("workflow.md", "discovery.md", "inference.md")
 BLOCK = re.compile(
     r"^(?:<!-- needs (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```\n"
@@ -79,6 +83,29 @@ def test_every_block_of_a_page(page: str, session: dict[str, Any]) -> None:
         with contextlib.redirect_stdout(said):
             exec(code, session)
         same_print(said.getvalue(), block.printed, f"{page}:{block.line + 1}")
+
+
+@pytest.mark.slow
+def test_every_command_of_the_workflow(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    text = (FOLDER / "workflow.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    assert len(commands) > 2
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "axonnx"
+        run = [sys.executable, str(ROOT / "axonnx.py"), *words]
+        done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for artifact in ("network_artifact", "fit_hopf/artifact", "fit_simplex/artifact"):
+        assert (tmp_path / "runs" / artifact / "manifest.json").is_file(), artifact
+
+
+def test_another_number_or_word_is_no_equal_print() -> None:
+    same_print("g 2.007", "g 2.006", "here")
+    for said in ("g 2.016", "h 2.006", "g 2.006 2"):
+        with pytest.raises(AssertionError, match="here prints"):
+            same_print(said, "g 2.006", "here")
 
 
 def same_print(said: str, stated: str, where: str) -> None:

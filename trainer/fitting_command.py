@@ -32,6 +32,7 @@ from trainer.fitting_report import (
     values_table,
 )
 from trainer.fitting_search import NEVERGRAD, SCIPY
+from trainer.graph import ExportError
 from trainer.progress import plain_console, steps_teller
 from trainer.series import functional_connectivity
 from trainer.simulation import observe, told_warnings
@@ -282,9 +283,16 @@ def _export(
     if found["held_out_loss"] is not None:
         metrics["held_out_loss"] = found["held_out_loss"]
     with console.status("making the artifact"):
-        export_simulation(
-            config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
-        )
+        try:
+            export_simulation(
+                config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
+            )
+        except SimulationError as error:
+            # Examples of an artifact stimulate by numbers near 1, which a slow network may not bear.
+            raise ExportError(
+                f"the fit is complete, its artifact cannot be made: under the stimulus of its "
+                f"examples {error}; fit.export false leaves it out"
+            ) from None
 
 
 def check_folder(config: FittedSimulation, output: Path, *, resume: bool, overwrite: bool) -> None:

@@ -288,7 +288,7 @@ def _export(
                 config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
             )
         except SimulationError as error:
-            # Examples of an artifact stimulate by numbers near 1, which a slow network may not bear.
+            # Examples of an artifact stimulate by numbers near 1: too much for a slow network.
             raise ExportError(
                 f"the fit is complete, its artifact cannot be made: under the stimulus of its "
                 f"examples {error}; fit.export false leaves it out"

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.dynamics import kernel_build, kernel_source
 from trainer.dynamics.kernel_source import Shape
 from trainer.dynamics.layout import choose_layout, matrix
+from trainer.dynamics.memory import room
 from trainer.dynamics.stretch import Result, Stretch
 from trainer.dynamics.system import System
 from trainer.dynamics.tracing import Program, Roles, trace_backward, trace_forward
@@ -204,11 +204,11 @@ class _Call:
         program = _backward_program(stretch, self.roles, wanted)
         arguments = self.arguments
         new = functools.partial(torch.zeros, dtype=self.dtype)
-        room = functools.partial(_large, dtype=self.dtype)
+        large = functools.partial(room, dtype=self.dtype)
         size, steps = layout.size, job.steps
         # Samples come in as their cotangents.
         states = len(stretch.kept)
-        samples = room((states, job.samples, layout.batch, layout.nodes))
+        samples = large((states, job.samples, layout.batch, layout.nodes))
         for own, each in zip(samples, cotangents[:states], strict=True):
             _ = own.zero_() if each is None else own.copy_(each.movedim(1, 0))
         self._point("samples", samples)
@@ -227,14 +227,14 @@ class _Call:
         self._point("cotangent", cotangent)
         outer = sum(role == "left" for role, _, _ in program.outputs)
         arguments.outer = outer
-        factors = {side: room((steps, outer, layout.rows, layout.width)) for side in _SIDES}
+        factors = {side: large((steps, outer, layout.rows, layout.width)) for side in _SIDES}
         for side, own in factors.items():
             self._point(side, own)
         parameters = [name for role, name, _ in program.outputs if role == "parameter"]
         gradient = new((len(parameters), size))
         self._point("gradient", gradient)
         drives = [name for role, name, _ in program.outputs if role == "drive"]
-        of_drive = [room((steps, size)) for _ in drives]
+        of_drive = [large((steps, size)) for _ in drives]
         self._points("cotangent_drive", of_drive)
         taps = any(name.startswith("tap ") for name in names)
         every_tap = [n for n in job.names if n.startswith("tap ")]
@@ -301,11 +301,11 @@ class _Call:
         arguments.stored = int(self.store)
         arguments.first_kept, arguments.every = job.first_kept, stretch.every
         slots = job.steps + 1 if self.store else 2
-        self.carry = _large((slots, self.carries, rows, width), self.dtype)
+        self.carry = room((slots, self.carries, rows, width), self.dtype)
         for k in range(self.carries):
             self.carry[0, k] = layout.pack(self.given[k].expand(layout.batch, layout.nodes))
         self._point("carry", self.carry)
-        self.samples = _large(
+        self.samples = room(
             (len(stretch.kept), job.samples, layout.batch, stretch.nodes), self.dtype
         )
         arguments.kept, arguments.count = len(stretch.kept), job.samples
@@ -403,11 +403,6 @@ class _Call:
             taps=0 if delays is None else len(delays.taps),
             lags=() if delays is None else tuple(lag[0] for lag in delays.lags),
         )
-
-
-def _large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Room for many numbers: numpy asks for large pages, which cost far less when first used."""
-    return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
 
 
 def _at_least_2d(value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from trainer.dynamics.engine_compiled import forward_program, roles_of, tensors_of
+from trainer.dynamics.memory import room
 from trainer.dynamics.stretch import Result, Stretch
 from trainer.dynamics.tracing import COMPARISONS, Instruction, Program, Ref
 
@@ -65,26 +66,25 @@ class _Replay:
 
     def run(self, advance: Callable[[int], None]) -> list[Tensor]:
         """Run all steps; the kept states (batch, sample, node)."""
-        stretch = self.stretch
+        stretch, carries, programs = self.stretch, self.carries, self.programs
         shape = (stretch.samples, stretch.batch, stretch.nodes)
-        dtype = self.carries[0][0].dtype
-        kept = [np.empty(shape, dtype) for _ in stretch.kept]
-        sample = 0
+        kept = [room(shape, stretch.carry[0].dtype) for _ in stretch.kept]
+        into = list(zip([each.numpy() for each in kept], stretch.kept, strict=True))
+        sample, next_kept = 0, stretch.first_kept
         for step in range(stretch.steps):
             for name, drive in self.drives.items():
                 np.copyto(self.inputs[name], drive[step if len(drive) > 1 else 0])
             if stretch.normals is not None:
                 np.copyto(self.drawn, self.normals[step])
-            for function, arguments in self.programs[step % 2]:
+            for function, arguments in programs[step % 2]:
                 function(*arguments)
-            if stretch.keeps(step):
-                moved = self.carries[(step + 1) % 2]
-                for own, number in zip(kept, stretch.kept, strict=True):
-                    own[sample] = moved[number]
-                sample += 1
+            if step == next_kept:
+                for own, number in into:
+                    np.copyto(own[sample], carries[(step + 1) % 2][number])
+                sample, next_kept = sample + 1, next_kept + stretch.every
             if (step + 1) % 1024 == 0:
                 advance(1024)
-        return [torch.from_numpy(each).movedim(0, 1) for each in kept]
+        return [each.movedim(0, 1) for each in kept]
 
     @property
     def drawn(self) -> np.ndarray:

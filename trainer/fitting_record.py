@@ -38,13 +38,6 @@ def set_raw(params: Mapping[str, Param], raw: Mapping[str, Tensor]) -> None:
             params[name].raw.copy_(value)
 
 
-def inside(param: Param, value: Tensor) -> Tensor:
-    """`value` without numbers that rounding has put on the ends of the Param's open range."""
-    ends = (param.transform.low, param.transform.high)
-    low, high = (torch.tensor(end, dtype=value.dtype) for end in ends)
-    return value.clamp(torch.nextafter(low, high), torch.nextafter(high, low))
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Loss number `step` (from 1) of start `restart`; best: the lowest of that start so far."""

@@ -20,6 +20,7 @@ ENGINES = ("auto", "plain", "replay", "compiled")
 # Below, tracing (some 1 s) or compiling (some 3 s) takes longer than it saves.
 REPLAY_STEPS = 10_000
 COMPILED_STEPS = 20_000
+COMPILED_GRADIENT_STEPS = 1_500  # a gradient costs torch some .6 ms a step, and is asked for often
 COMPILED_UPDATES = 100_000_000  # steps x batch x node
 
 
@@ -62,11 +63,13 @@ def _automatic(stretch: Stretch, total: int) -> str:
     if not _fits(stretch):
         return "plain"
     updates = total * stretch.batch * stretch.nodes
-    if total >= COMPILED_STEPS or updates >= COMPILED_UPDATES:
+    gradient = differentiated(stretch)
+    steps = COMPILED_GRADIENT_STEPS if gradient else COMPILED_STEPS
+    if total >= steps or updates >= COMPILED_UPDATES:
         if kernel_build.compiler() is not None:
             return "compiled"
         _say_uncompiled()
-    short = total < REPLAY_STEPS or stretch.history is not None or differentiated(stretch)
+    short = total < REPLAY_STEPS or stretch.history is not None or gradient
     return "plain" if short else "replay"
 
 

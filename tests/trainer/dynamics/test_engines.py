@@ -242,9 +242,9 @@ def test_auto_goes_by_the_length_of_the_run_alone(monkeypatch):
 
     assert chosen(100) == "plain"
     assert chosen(engine.REPLAY_STEPS) == "replay"
-    assert chosen(engine.REPLAY_STEPS, gradient=True) == "plain"
+    assert chosen(engine.COMPILED_GRADIENT_STEPS - 1, gradient=True) == "plain"
+    assert chosen(engine.COMPILED_GRADIENT_STEPS, gradient=True) == "compiled"
     assert chosen(engine.COMPILED_STEPS) == "compiled"
-    assert chosen(engine.COMPILED_STEPS, gradient=True) == "compiled"
     assert chosen(5000, batch=5000) == "compiled"
 
 

@@ -143,8 +143,8 @@ class FitConfig(BaseModel):
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `Fitter.fit` that a config fixes."""
-        names = ("method", "steps", "learning_rate", "rates", "schedule", "population", "spread")
-        names = (*names, "restarts", "patience", "tolerance")
+        names = ["method", "steps", "learning_rate", "rates", "schedule", "population", "spread"]
+        names += ["restarts", "patience", "tolerance"]
         clip = math.inf if self.gradient_clip is None else self.gradient_clip
         return {name: getattr(self, name) for name in names} | {"gradient_clip": clip}
 

@@ -187,6 +187,7 @@ def _folds(
     return found, matrices
 
 
+@torch.no_grad()
 def _score(
     networks: dict[str, Network],
     weights: np.ndarray,
@@ -209,7 +210,7 @@ def _score(
             "a_per_s": float(torch.as_tensor(values["node.a"]).mean()) / PER_SECOND,
             "correlation_with_fitted_fc": matrix_correlation(target, own["x"]),
         }
-    effective = torch.as_tensor(networks["weights"].values()["weights"]).detach().double().numpy()
+    effective = torch.as_tensor(networks["weights"].values()["weights"]).double().numpy()
     fitted["weights"]["correlation_of_log_weights_with_structural"] = matrix_correlation(
         np.log(effective), logarithm(weights)
     )

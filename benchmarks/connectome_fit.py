@@ -5,9 +5,10 @@
 Hopf oscillators of .05 Hz below their bifurcation at 80 cortical regions, diffusively coupled by
 the mean connectome of six people and driven by noise, are fitted to the mean functional
 connectivity (FC) of the same six; the seventh is judged by once, at the end, by a longer simulation
-with a seed of its own. No data of that person enter the fit; learning rate and number of steps are chosen
-once, within the first fold, on one of its six, who are left out in the others. Three levels: "global" fits coupling, `a` and noise as one number each, "nodes" `a` and noise of every
-region, "weights" those and symmetric effective connectivity that starts from the structural one.
+with a seed of its own. No data of that person enter the fit; learning rate and number of steps are
+chosen once, within the first fold, on one of its six, who are left out in the others. Three levels:
+"global" fits coupling, `a` and noise as one number each, "nodes" `a` and noise of every region,
+"weights" those and symmetric effective connectivity that starts from the structural one.
 
 The fit is a loop of its own, not `Fitter.fit`: every step draws new noise, as 3,160 weights would
 else be fitted to one draw. Baseline: log of the connectome. Ceiling: the mean FC of the six, which

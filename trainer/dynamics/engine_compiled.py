@@ -142,16 +142,16 @@ class _Arguments(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 "carry", "samples", "history", "arrived", "temporary", "kept_states", "normals",
-                "weights",
-                "weights_back", "parameter", "drive", "drive_stride", "tap_weights", "tap_offsets",
-                "lag_later", "lag_steps", "cotangent", "cotangent_history", "cotangent_arrived",
-                "left", "right", "gradient", "cotangent_drive", "tap_gradient",
+                "weights", "weights_back", "parameter", "drive", "drive_stride", "tap_weights",
+                "tap_offsets", "lag_later", "lag_steps", "cotangent", "cotangent_history",
+                "cotangent_arrived", "left", "right", "gradient", "cotangent_drive", "tap_gradient",
             )
         ],
     ]  # fmt: skip
 
 
 _SIDES = ("left", "right")
+_OUTER_STEPS = 64
 
 
 class _Call:
@@ -234,7 +234,7 @@ class _Call:
         gradient = new((len(parameters), size))
         self._point("gradient", gradient)
         drives = [name for role, name, _ in program.outputs if role == "drive"]
-        of_drive = [large((steps, size)) for _ in drives]
+        of_drive = [large((steps, layout.rows, layout.width)) for _ in drives]
         self._points("cotangent_drive", of_drive)
         taps = any(name.startswith("tap ") for name in names)
         every_tap = [n for n in job.names if n.startswith("tap ")]
@@ -249,9 +249,7 @@ class _Call:
         for name, own in zip(parameters, gradient, strict=True):
             found[f"parameter {name}"] = layout.unpack(own.reshape(layout.rows, layout.width))
         for name, own in zip(drives, of_drive, strict=True):
-            unpacked = layout.unpack(own.reshape(steps, layout.rows, layout.width))
-            whole = self._whole_drive(name, unpacked.movedim(0, 1))
-            found[f"drive {name}"] = whole
+            found[f"drive {name}"] = self._whole_drive(name, layout.unpack(own).movedim(0, 1))
         if outer:
             found["weights"] = self._outer(program, factors)
         if taps:
@@ -270,15 +268,20 @@ class _Call:
 
     def _outer(self, program: Program, factors: dict[str, Tensor]) -> Tensor:
         """Σ over steps and batch of left ⊗ right: (source, target)."""
-        nodes, steps = self.layout.nodes, self.job.steps
+        steps = self.job.steps
         sides: dict[str, list[Tensor]] = {side: [] for side in _SIDES}
         for role, name, ref in program.outputs:
             if role in sides:
                 kept = kernel_source.kept_carry(program, ref)
                 own = factors[role][:, int(name)] if kept is None else self.carry[:steps, kept]
-                sides[role].append(self.layout.unpack(own).reshape(-1, nodes))
-        pairs = zip(sides["left"], sides["right"], strict=True)
-        return torch.stack([left.mT @ right for left, right in pairs]).sum(dim=0)
+                sides[role].append(self.layout.unpack(own))  # (step, batch, node)
+        total = torch.zeros((self.layout.nodes,) * 2, dtype=self.dtype)
+        for left, right in zip(sides["left"], sides["right"], strict=True):
+            # Some steps at a time: products of views, without a copy of all steps.
+            for start in range(0, steps, _OUTER_STEPS):
+                few = slice(start, start + _OUTER_STEPS)
+                total += torch.bmm(left[few].mT, right[few]).sum(dim=0)
+        return total
 
     def _whole_drive(self, name: str, cotangent: Tensor) -> Tensor:
         """The cotangent (batch, step, node) of these steps, among zeros for the others."""

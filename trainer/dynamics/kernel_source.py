@@ -497,13 +497,13 @@ static inline __attribute__((always_inline)) void block(
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < VECTORS; ++v) store(result + r * right_stride + v * LANES, sum[r][v]);
 }
-template <int VECTORS>
+template <int ROWS, int VECTORS>
 static void columns(I rows, I inner, const T* left, I left_stride, const T* right, I stride,
                     T* result) {
   I r = 0;
-  for (; r + 6 <= rows; r += 6)
-    block<6, VECTORS>(inner, left + r * left_stride, left_stride, right, stride,
-                      result + r * stride);
+  for (; r + ROWS <= rows; r += ROWS)
+    block<ROWS, VECTORS>(inner, left + r * left_stride, left_stride, right, stride,
+                         result + r * stride);
   for (; r + 2 <= rows; r += 2)
     block<2, VECTORS>(inner, left + r * left_stride, left_stride, right, stride,
                       result + r * stride);
@@ -511,23 +511,18 @@ static void columns(I rows, I inner, const T* left, I left_stride, const T* righ
     block<1, VECTORS>(inner, left + r * left_stride, left_stride, right, stride,
                       result + r * stride);
 }
-// result (row, lane) = left (row, inner) right (inner, lane)
+// result (row, lane) = left (row, inner) right (inner, lane); blocks fill the registers.
 static void product(I rows, I inner, I lanes, const T* left, I left_stride, const T* right,
                     T* result) {
   I c = 0;
-  if (rows == 1)
-    for (; c + 8 * LANES <= lanes; c += 8 * LANES)
-      block<1, 8>(inner, left, left_stride, right + c, lanes, result + c);
-  if (rows == 1 && c + 6 * LANES <= lanes) {
-    block<1, 6>(inner, left, left_stride, right + c, lanes, result + c);
-    c += 6 * LANES;
-  }
+  for (; c + 6 * LANES <= lanes; c += 6 * LANES)
+    columns<4, 6>(rows, inner, left, left_stride, right + c, lanes, result + c);
   for (; c + 4 * LANES <= lanes; c += 4 * LANES)
-    columns<4>(rows, inner, left, left_stride, right + c, lanes, result + c);
+    columns<6, 4>(rows, inner, left, left_stride, right + c, lanes, result + c);
   for (; c + 2 * LANES <= lanes; c += 2 * LANES)
-    columns<2>(rows, inner, left, left_stride, right + c, lanes, result + c);
+    columns<8, 2>(rows, inner, left, left_stride, right + c, lanes, result + c);
   for (; c < lanes; c += LANES)
-    columns<1>(rows, inner, left, left_stride, right + c, lanes, result + c);
+    columns<8, 1>(rows, inner, left, left_stride, right + c, lanes, result + c);
 }
 
 // Delays. `newest` is the newest step of one signal; offsets hold delays as distances in memory.

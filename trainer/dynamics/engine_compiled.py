@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -448,12 +449,19 @@ def _structure(system: System) -> tuple[Any, ...]:
     for part in parts:
         values = set(part.parameter_names())
         fixed = tuple(
-            (each.name, repr(getattr(part, each.name)))
+            (each.name, _exactly(getattr(part, each.name)))
             for each in fields(part)  # type: ignore[arg-type]
             if each.name not in values
         )
         described.append((type(part), fixed))
     return (*described, system.coupling is None, system.delayed, system.dt, system.scheme)
+
+
+def _exactly(value: Any) -> Any:
+    """A key that is equal for equal values alone; arrays are shortened in print."""
+    if isinstance(value, Tensor):
+        value = value.detach().numpy()
+    return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
 
 
 _programs: dict[Any, Program] = {}

@@ -295,3 +295,26 @@ def test_libraries_are_kept_where_only_their_owner_writes(tmp_path, monkeypatch)
     kernel_build.folder().chmod(0o777)
     with pytest.raises(kernel_build.CompilerError, match="others may write to it"):
         kernel_build.folder()
+
+
+def test_a_traced_step_is_of_its_own_constants():
+    @node("test_shifted")
+    class Shifted(Node):
+        """A node with a constant that is no parameter."""
+
+        states = ("x",)
+        inputs = ("x",)
+        shift: torch.Tensor | float = 1.0
+        rate: float = parameter(0.1, "1/ms", "rate of decay")
+
+        def derivative(self, state, input):
+            return (self.shift - self.rate * state[0],)
+
+    def end(shift: float, which: str) -> torch.Tensor:
+        network = Network(Shifted(shift=torch.tensor(shift)), nodes=2)
+        simulator = Simulator(network, 0.1, engine=which, dtype=torch.float64)
+        return simulator.run(5.0, start={"x": 0.0}).state.carry[0]
+
+    # Printed, both constants are tensor(1.0000).
+    for shift in (1.00001, 1.00002):
+        torch.testing.assert_close(end(shift, "compiled"), end(shift, "plain"), rtol=1e-12, atol=0)

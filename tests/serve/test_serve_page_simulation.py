@@ -85,6 +85,7 @@ def test_fields_become_a_simulation(browser: Browser, server: Server) -> None:
         np.testing.assert_allclose(decode_npz(content)["x"], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_golden_rows_and_files_are_drawn_as_well(
     browser: Browser, server: Server, seeded: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_killed_in_a_fold_resumed_and_moved_it_has_the_same_bytes(
     assert contents(tmp_path / "run") == contents(made.folder)
 
 
+@pytest.mark.slow
 def test_it_needs_its_members_no_more(made: Run, root: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     shutil.copytree(root, gone)

@@ -279,6 +279,7 @@ def test_a_folder_that_is_no_artifact_is_left_alone(tmp_path):
     assert (tmp_path / "artifact" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_training_twice_and_export_run_give_the_same_bytes(tmp_path):
     run_config = config({"name": "patchformer", "width": 8, "channel_blocks": 0})
     folders = []

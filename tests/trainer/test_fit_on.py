@@ -43,6 +43,7 @@ def parts(metrics: Any) -> set[str]:
     return {name.split("_")[0] for name in metrics} - {"epoch"}
 
 
+@pytest.mark.slow
 def test_the_config_of_finger_movements_has_no_validation_figures(
     dataset: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:

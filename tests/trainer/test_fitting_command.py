@@ -78,6 +78,7 @@ STOPPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STOPPED)
 def test_a_stopped_fit_is_resumed(method, config, capsys):
     name, calls, settings = STOPPED[method]

@@ -160,6 +160,7 @@ def test_training_starts_at_the_ridge():
     assert np.abs(answer - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_the_network_learns_what_the_floor_leaves():
     """A nonlinear future of the last value: training must go below the ridge."""
     context = forecast_context(2)

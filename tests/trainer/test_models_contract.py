@@ -37,13 +37,15 @@ CONTEXTS = {
 # Their graphs take seconds each: one kind of input in the fast set.
 LARGE = {"riemannian", "band_power", "eegnet", "shallow_conv", "ctnet", "place_field"}
 LARGE |= {"horn", "gru_classifier"}
+# Unrolled over all samples of a window: half a minute to compile.
+UNROLLED = {"gru_classifier"}
 # Models that answer a window with one row, on every kind of input that they may meet.
 ANSWERS = [
     pytest.param(
         name,
         case,
         id=f"{name}-{case}",
-        marks=pytest.mark.slow if name in LARGE and " " in case else (),
+        marks=pytest.mark.slow if name in UNROLLED or (name in LARGE and " " in case) else (),
     )
     for name in NAMES
     for case in CONTEXTS

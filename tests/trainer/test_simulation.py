@@ -111,6 +111,7 @@ def test_many_nodes_and_a_single_one_are_drawn(config, tmp_path):
         assert {"time_series.png", "phase_portrait.png", "power_spectrum.png"} <= names
 
 
+@pytest.mark.slow
 def test_a_connectome_is_drawn_and_observed(config, tmp_path):
     """At its positions, and on a ring where there are none; in what instruments see too."""
     words = [

@@ -287,12 +287,11 @@ def _export(
             export_simulation(
                 config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
             )
-        except SimulationError as error:
-            # Examples of an artifact stimulate by numbers near 1: too much for a slow network.
+        except ExportError as error:
             raise ExportError(
-                f"the fit is complete, its artifact cannot be made: under the stimulus of its "
-                f"examples {error}; fit.export false leaves it out"
-            ) from None
+                f"the fit is complete, its artifact cannot be made: {error}; fit.export false "
+                "leaves it out"
+            ) from error
 
 
 def check_folder(config: FittedSimulation, output: Path, *, resume: bool, overwrite: bool) -> None:

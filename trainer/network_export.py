@@ -36,7 +36,7 @@ from trainer.dynamics.scan import (
     scan_graph,
 )
 from trainer.dynamics.scan_reference import begin, packed, simulated
-from trainer.dynamics.simulator import SimulationState
+from trainer.dynamics.simulator import SimulationError, SimulationState
 from trainer.dynamics.tracing import TraceError
 from trainer.graph import IR_VERSION, OPSET, ExportError
 from trainer.network_tensors import (
@@ -53,6 +53,8 @@ from trainer.network_tensors import (
 
 # Torch runs every step by itself, so few rows are compared.
 PARITY_ROWS = (1, 3)
+# Far apart, so that the one which is borne is not at the brink.
+AMPLITUDES = (0.1, 1e-3, 1e-5, 1e-7)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,8 +72,9 @@ class NetworkExport:
     with that seed and member; "input" takes the standard normal numbers. seed: of the start.
     start: where every run begins; by default where a run of `Simulator` with that seed is after
     `transient` ms. carries_on: the state at the start is an input and that at the end an output.
-    amplitude: of the stimulus in the golden rows, a pulse; golden_steps: their length, by default
-    enough for every output to have a few values. version: of the artifact.
+    amplitude: of the stimulus in the golden rows, a pulse; by default the first of `AMPLITUDES`
+    under which no trajectory explodes. golden_steps: their length, by default enough for every
+    output to have a few values. version: of the artifact.
     """
 
     dt: float
@@ -88,7 +91,7 @@ class NetworkExport:
     start: SimulationState | None = None
     transient: float = 0.0
     carries_on: bool = False
-    amplitude: float = 0.1
+    amplitude: float | None = None
     golden_steps: int | None = None
     version: str = "1"
 
@@ -128,15 +131,21 @@ def export_network(
         output_specs(exported, start.shape[1]),
     )
     steps = settings.golden_steps or golden_steps(exported)
-    rows = golden_rows(
-        exported, inputs, start, steps, seed=settings.seed, amplitude=settings.amplitude
-    )
+    reference = _reference(exported, settings.bold, inputs, [spec.name for spec in outputs])
+
+    def rows_of(amplitude: float) -> dict[str, np.ndarray]:
+        return golden_rows(exported, inputs, start, steps, seed=settings.seed, amplitude=amplitude)
+
+    amplitude = settings.amplitude
+    if amplitude is None:
+        amplitude = _borne(reference, inputs, rows_of)
+    rows = rows_of(amplitude)
     translated = Translated(
         graph=_serialized(graph),
         task="simulate",
         inputs=inputs,
         outputs=outputs,
-        reference=_reference(exported, settings.bold, inputs, [spec.name for spec in outputs]),
+        reference=reference,
         shapes=[batching.row_shape(rows), shorter(inputs, rows, exported, steps)],
         noise=_seeded(exported) if seeded else None,
         parity_rows=PARITY_ROWS,
@@ -153,12 +162,32 @@ def export_network(
         data_fingerprint=_fingerprint(exported),
         seed=settings.seed,
         golden="simulated",
-        simulation=described(exported, settings),
+        simulation=described(exported, amplitude),
     )
     return write_translated(translated, about, rows, GOLDEN_ROWS, destination, overwrite=overwrite)
 
 
-def described(exported: Exported, settings: NetworkExport) -> dict[str, Any]:
+def _borne(
+    reference: Callable[..., tuple[Tensor, ...]],
+    inputs: tuple[TensorSpec, ...],
+    rows_of: Callable[[float], dict[str, np.ndarray]],
+) -> float:
+    """The first of `AMPLITUDES` under which the golden rows stay finite."""
+    for amplitude in AMPLITUDES:
+        rows = rows_of(amplitude)
+        try:
+            reference(*(torch.from_numpy(rows[spec.name]) for spec in inputs))
+        except SimulationError as error:
+            explosion = error
+        else:
+            return amplitude
+    raise ExportError(
+        f"under a stimulus of {AMPLITUDES[-1]:g} in the artifact's golden rows {explosion}; "
+        "a smaller amplitude or another dt or start is needed"
+    )
+
+
+def described(exported: Exported, amplitude: float) -> dict[str, Any]:
     """What readers need to know of time, nodes and inputs; plain JSON.
 
     `dt_ms` between steps; `step_ms` of every output: from one value to the next; `labels` of the
@@ -174,7 +203,7 @@ def described(exported: Exported, settings: NetworkExport) -> dict[str, Any]:
         "labels": list(exported.network.labels),
         "stimulus": {exported.stimulus(name): name for name in exported.driven},
         "held": {name: np.asarray(value).tolist() for name, value in exported.held.items()},
-        "amplitude": settings.amplitude,
+        "amplitude": amplitude,
     }
 
 

@@ -49,7 +49,8 @@ def network(**changes: Any) -> Network:
         "noise": OrnsteinUhlenbeck(sigma=0.4, tau=5.0),
         "speed": 8.0,
     }
-    return Network(NODES.get("wilson_cowan")(), regions, **{**settings, **changes})
+    node = changes.pop("node", None) or NODES.get("wilson_cowan")()
+    return Network(node, regions, **{**settings, **changes})
 
 
 def export(destination: Path, made: Network | None = None, **changes: Any) -> Path:
@@ -296,3 +297,24 @@ def test_the_code_of_the_documentation_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     exec(compile(code, str(page), "exec"), {"folder": tmp_path / "three"})
     assert (tmp_path / "three" / "model.onnx").is_file()
+
+
+def slow_network() -> Network:
+    """Oscillators of resting BOLD in steps of 100 ms, whose cubic term a stimulus of 0.1 bursts."""
+    mass = NODES.get("hopf")(a=-5e-5, w=3.14e-4, beta=1e-3)
+    return network(node=mass, coupling=Additive(k=1e-6), noise=(), speed=None)
+
+
+def test_the_golden_stimulus_is_one_that_the_network_bears(tmp_path: Path) -> None:
+    settings = {"dt": 100.0, "scheme": "euler", "amplitude": None}
+    made = export(tmp_path / "slow", slow_network(), **settings)
+    assert artifact.load(made).manifest.provenance["simulation"]["amplitude"] == 1e-3
+    usual = export(tmp_path / "usual", amplitude=None)
+    assert artifact.load(usual).manifest.provenance["simulation"]["amplitude"] == 0.1
+
+
+def test_a_network_that_bears_no_stimulus_is_refused_by_name(tmp_path: Path) -> None:
+    unstable = network(node=NODES.get("linear")(gamma=100.0), noise=())
+    with pytest.raises(ExportError, match=r"under a stimulus of 1e-07 .* explodes: x of 'V1'"):
+        export(tmp_path / "unstable", unstable, amplitude=None)
+    assert not list(tmp_path.iterdir())

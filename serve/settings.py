@@ -20,7 +20,16 @@ PREFIX = "AXONNX_"
 # Read by the trainer, the client and compose.yaml, which may share the service's environment.
 OTHERS = frozenset(
     PREFIX + name
-    for name in ("API_KEY", "ARTIFACT", "DATA", "PREDICTIONS", "SUBMISSION", "TEST_DATA")
+    for name in (
+        "API_KEY",
+        "ARTIFACT",
+        "CACHE",
+        "DATA",
+        "PREDICTIONS",
+        "STORAGE",
+        "SUBMISSION",
+        "TEST_DATA",
+    )
 )
 SECRETS = frozenset({"api_keys", "tls_key_password"})
 Provider = Literal["cpu", "cuda", "auto"]

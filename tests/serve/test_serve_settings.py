@@ -46,7 +46,8 @@ def test_misspelt_variables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_variables_of_the_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATA", "ARTIFACT", "SUBMISSION", "TEST_DATA", "PREDICTIONS"):
+    names = ("CACHE", "DATA", "ARTIFACT", "STORAGE", "SUBMISSION", "TEST_DATA", "PREDICTIONS")
+    for name in names:
         monkeypatch.setenv(f"AXONNX_{name}", "x")
     monkeypatch.setenv("axonnx_port", "9003")
     assert read_settings().port == 9003

@@ -29,6 +29,7 @@ from trainer.fitting_report import (
     compare_series,
     convergence,
     fitted_values,
+    remarks,
     values_table,
 )
 from trainer.fitting_search import NEVERGRAD, SCIPY
@@ -80,6 +81,8 @@ def run(argv: list[str], overrides: Sequence[tuple[str, str]] = ()) -> int:
         print(f"axonnx: interrupted; to go on: {shlex.join(words)}", file=sys.stderr)
         return INTERRUPTED
     console.print(values_table(found, f"{config.name}: loss {found['loss']:.5g}"))
+    for line in remarks(found):
+        console.print(line, soft_wrap=True)
     if found["held_out_loss"] is not None:
         console.print(f"held out: loss {found['held_out_loss']:.5g}")
     for name in reversed(OWN):
@@ -279,19 +282,18 @@ def _export(
 ) -> None:
     from trainer.simulation_export import export_simulation  # slow to import
 
-    metrics = {"loss": found["loss"]}
-    if found["held_out_loss"] is not None:
-        metrics["held_out_loss"] = found["held_out_loss"]
-    with console.status("making the artifact"):
-        try:
-            export_simulation(
-                config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
-            )
-        except ExportError as error:
-            raise ExportError(
-                f"the fit is complete, its artifact cannot be made: {error}; fit.export false "
-                "leaves it out"
-            ) from error
+    judged = found["held_out_loss"]  # the loss of the fit itself says nothing of other data
+    metrics = {} if judged is None else {"held_out_loss": judged}
+    console.print("exporting …")
+    try:
+        export_simulation(
+            config.simulation_only(), place, network=network, metrics=metrics, overwrite=True
+        )
+    except ExportError as error:
+        raise ExportError(
+            f"the fit is complete, its artifact cannot be made: {error}; fit.export false "
+            "leaves it out"
+        ) from error
 
 
 def check_folder(config: FittedSimulation, output: Path, *, resume: bool, overwrite: bool) -> None:

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor
 
 from trainer.config_document import ConfigError
@@ -26,6 +33,19 @@ from trainer.simulation_config import PositiveInt, SimulationConfig, Values
 
 # Objectives of a series and a given matrix; all others compare two series.
 OF_MATRICES = ("fc_matrix_correlation", "fc_matrix_rmse")
+
+
+def _dotted(given: Any) -> Any:
+    """A nested mapping by dotted names: `--fit.rates.coupling.k 2` comes as {coupling: {k: 2}}."""
+    if not isinstance(given, dict):
+        return given
+    flat: dict[str, Any] = {}
+    for key, value in given.items():
+        inner = _dotted(value)
+        flat |= (
+            {f"{key}.{k}": v for k, v in inner.items()} if isinstance(inner, dict) else {key: inner}
+        )
+    return flat
 
 
 class Weighted(BaseModel):
@@ -62,7 +82,7 @@ class TargetConfig(BaseModel):
     file: str | None = None
     variable: str | None = None
     hcp: People | None = None
-    simulate: dict[str, Values] | None = None
+    simulate: Annotated[dict[str, Values] | None, BeforeValidator(_dotted)] = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
     @model_validator(mode="after")
@@ -101,7 +121,7 @@ class FitConfig(BaseModel):
     method: str = "adam"
     steps: PositiveInt = 100
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    rates: dict[str, Annotated[float, Field(ge=0)]] = {}
+    rates: Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_dotted)] = {}
     schedule: Literal["constant", "cosine"] = "constant"
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     population: Annotated[int, Field(ge=2)] = 12

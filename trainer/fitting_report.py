@@ -59,6 +59,24 @@ def values_table(found: dict[str, Any], title: str) -> Table:
     return table
 
 
+def remarks(found: dict[str, Any]) -> list[str]:
+    """Lines on `fitted_values` that a person should read: starts that went wrong or disagree."""
+    starts = found["restarts"]
+    lines = [
+        f"start {number}: {each['ended']}"
+        for number, each in enumerate(starts)
+        if "explodes" in each["ended"] or each["loss"] is None
+    ]
+    if all(each["value"] == each["start"] for each in found["values"].values()):
+        lines.append("no evaluation was better than the start: a smaller fit.learning_rate?")
+    if len(starts) > 1 and all(each["spread"] is None for each in found["values"].values()):
+        lines.append(
+            f"no spread: the best of {len(starts)} starts ended alone, the others beyond "
+            f"{100 * found['tolerance']:g} % of its loss (fit.tolerance); more fit.steps may help"
+        )
+    return lines
+
+
 def _short(value: Any) -> str:
     if value is None:
         return "–"

@@ -29,10 +29,11 @@ def export_simulation(
 ) -> Path:
     """Write the artifact of the network that a config describes; returns its folder.
 
-    network: fitted, in place of the one that is built from the config. metrics: of the fit. Runs
-    begin where a run of the config with its seed is after its transient; its first BOLD observation
-    is among the outputs. changes: see `NetworkExport`; by default the stimulus enters the first
-    input, and callers may set the global coupling and every fitted parameter that all nodes share.
+    network: fitted, in place of the one that is built from the config. metrics: on held-out data.
+    Runs begin where a run of the config with its seed is after its transient; its first BOLD
+    observation is among the outputs. changes: see `NetworkExport`; by default the stimulus enters
+    the first input, and callers may set the global coupling and every fitted parameter that all
+    nodes share.
     Raises ExportError, FileExistsError.
     """
     network = network or build_network(config.network)

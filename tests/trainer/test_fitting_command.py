@@ -120,6 +120,23 @@ MISTAKES = {
 }
 
 
+def test_dotted_names_are_overridden(config, capsys):
+    words = ("--fit.target.simulate.node.gamma", "-0.03", "--fit.rates.node.gamma", "0.5")
+    assert axonnx("fit", config, *words, "--fit.steps", "2") == 0
+    resolved = load_simulation(Path("runs/small/config.yaml"), [], FittedSimulation)
+    assert resolved.fit.target.simulate == {"node.gamma": -0.03}
+    assert resolved.fit.rates == {"node.gamma": 0.5}
+    assert "no spread: the best of 2 starts" in capsys.readouterr().out
+
+
+def test_a_fit_that_leads_nowhere_says_so(config, capsys):
+    words = ("--fit.learning_rate", "1e30", "--fit.restarts", "1")
+    assert axonnx("fit", config, *words, "--fit.steps", "2") == 0
+    out = capsys.readouterr().out
+    assert "start 0: step 2: the trajectory explodes" in out
+    assert "no evaluation was better than the start" in out
+
+
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_ends_with_2(case, config, capsys):
     words, expected = MISTAKES[case]
@@ -187,4 +204,6 @@ def test_an_artifact_of_the_fitted_network(config):
     assert axonnx("fit", path, "--output", "hopf", "--fit.restarts", "1") == 0
     fitted = json.loads(Path("hopf/fitted.json").read_bytes())
     assert fitted["values"]["node.a"]["value"] == pytest.approx(1.5, rel=0.01)
-    assert read_manifest(Path("hopf/artifact")).task == "simulate"
+    manifest = read_manifest(Path("hopf/artifact"))
+    assert manifest.task == "simulate"
+    assert manifest.metrics == {}, "the loss of the fit is of no held-out data"

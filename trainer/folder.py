@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -61,6 +62,18 @@ def check_free(output: Path, *, resume: bool, overwrite: bool) -> None:
             f"{output} holds a run: --resume continues it, --overwrite starts it anew, "
             "--output DIR writes elsewhere"
         )
+
+
+def check_writable(output: Path) -> None:
+    """Raise RunFolderError unless `output` can be made or written to; leaves nothing behind."""
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise RunFolderError(
+            f"{there} cannot be written to: {error.strerror}; choose another --output"
+        ) from None
 
 
 def claim(output: Path, *, resume: bool, overwrite: bool) -> None:

@@ -99,7 +99,7 @@ class NetworkExport:
 def export_network(
     network: Network,
     settings: NetworkExport,
-    destination: Path,
+    destination: Path | str,
     *,
     name: str,
     config: Mapping[str, Any],
@@ -116,6 +116,7 @@ def export_network(
     Raises ExportError where the network has no graph or the graph answers differently from torch,
     FileExistsError where `destination` exists and `overwrite` is not given.
     """
+    destination = Path(destination)
     if destination.exists() and not overwrite:
         raise FileExistsError(f"{destination} exists; choose another folder")
     if destination.exists() and not (destination / bundle.MANIFEST).is_file():
@@ -344,7 +345,8 @@ def _node_name(network: Network) -> str:
 
 def _data(network: Network, exported: Exported) -> dict[str, Any]:
     connectome = network.connectome
-    regions = f"{network.nodes} {type(network.node).__name__} nodes"
+    noun = "node" if network.nodes == 1 else "nodes"
+    regions = f"{network.nodes} {type(network.node).__name__} {noun}"
     described = regions if connectome is None else f"{regions} on {connectome.name}"
     return {
         "name": "none" if connectome is None else connectome.name,

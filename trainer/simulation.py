@@ -107,7 +107,8 @@ def _export(
 ) -> None:
     from trainer.simulation_export import export_simulation  # slow to import
 
-    with console.status("making the artifact"), deterministic(config.simulation.threads):
+    console.print("exporting …")
+    with deterministic(config.simulation.threads):
         export_simulation(config, place, network=network, overwrite=overwrite)
     console.print(f"  {place}: axonnx serve {place}", soft_wrap=True)
 
@@ -118,9 +119,10 @@ def simulate(
     """Run `config` and write numbers, summary and pictures to `output`.
 
     The same config leaves the same bytes. Raises SimulationFolderError where the folder is taken,
-    and what the parts of a network raise.
+    RunFolderError where nothing can be written, and what the parts of a network raise.
     """
     check_folder(output, overwrite=overwrite)
+    folder.check_writable(output)
     with deterministic(config.simulation.threads), told_warnings(console):
         network, simulator = build(config)
         with torch.no_grad(), steps_teller(console, "steps") as tell:

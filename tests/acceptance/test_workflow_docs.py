@@ -54,10 +54,11 @@ def blocks(text: str) -> list[Block]:
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """The names of the page; the models that it registers are taken back at the end."""
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The names of the page, in an empty folder; its models are taken back at the end."""
+    monkeypatch.chdir(tmp_path)
     before = dict(NODES._constructors)
-    yield {"__name__": "__main__", "folder": tmp_path / "artifact"}
+    yield {"__name__": "__main__"}
     NODES._constructors.clear()
     NODES._constructors.update(before)
 

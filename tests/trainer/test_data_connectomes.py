@@ -190,6 +190,13 @@ def test_orientation(tmp_path: Path) -> None:
         own(path)
 
 
+def test_a_gap_is_named_by_file_and_regions(tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("0,1\nnan,0\n")
+    said = r"^w\.csv: weights from 'node 0' to 'node 1' is nan \(1 such entries\); must be finite"
+    with pytest.raises(DataError, match=said):
+        own(tmp_path / "w.csv")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

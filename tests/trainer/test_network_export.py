@@ -292,11 +292,14 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
-def test_the_code_of_the_documentation_runs(tmp_path: Path) -> None:
+def test_the_code_of_the_documentation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[2] / "docs" / "data_driven" / "export.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    exec(compile(code, str(page), "exec"), {"folder": tmp_path / "three"})
-    assert (tmp_path / "three" / "model.onnx").is_file()
+    exec(compile(code, str(page), "exec"), {})
+    assert Path("runs/three/model.onnx").is_file()
 
 
 def slow_network() -> Network:

@@ -102,6 +102,15 @@ def test_a_file_that_is_not_there_and_a_folder_of_something_else(config, capsys)
     assert "is a file" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_run(config, capsys, monkeypatch):
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("ran")
+
+    monkeypatch.setattr("trainer.dynamics.Simulator.run", run)
+    assert axonnx("simulate", config, "--output", "/proc/none/run") == 2
+    assert "/proc cannot be written to: " in capsys.readouterr().err
+
+
 def test_many_nodes_and_a_single_one_are_drawn(config, tmp_path):
     for nodes in (1, 40):
         words = [("network.nodes", str(nodes)), ("simulation.batch_size", "1")]

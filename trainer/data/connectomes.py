@@ -138,7 +138,8 @@ def connectome_file(
     try:
         return assembled(parts, path.stem, orientation, normalization, directed)
     except (DataError, ConnectomeError) as error:
-        raise DataError(f"{path.name}: {error}") from None
+        # It names the connectome, which is called after the file.
+        raise DataError(f"{path.name}: {str(error).removeprefix(f'{path.stem}: ')}") from None
 
 
 def assembled(

@@ -96,7 +96,7 @@ class Connectome:
             i, j = bad[0]
             raise ConnectomeError(
                 f"{self.name}: {what} from {self.labels[j]!r} to {self.labels[i]!r} is "
-                f"{matrix[i, j]} ({len(bad)} such entries)"
+                f"{matrix[i, j]} ({len(bad)} such entries); must be finite numbers"
             )
 
     def _warn(self, weights: np.ndarray) -> None:

@@ -212,7 +212,9 @@ class Network(nn.Module):
         if self.speed is not None and self.connectome is None:
             raise NetworkError("speed: needs a connectome")
         if self.speed is not None and self.connectome.lengths is None:
-            raise NetworkError(f"speed: {self.connectome.name} has no lengths")
+            raise NetworkError(
+                f"speed: {self.connectome.name} has no lengths; give them, or leave speed out"
+            )
 
     def _check_weights(self, weights: Tensor | None) -> None:
         """Raise NetworkError for a weight that is no finite number."""

@@ -81,11 +81,14 @@ function outputBlock(view, model, answer) {
     picked: Array.from({ length: Math.min(picks, FIRST_PICKED) }, (_, i) => i),
     overlay: false,
   };
+  const caution = el("p", { class: "caution" });
   const plot = el("div", { class: "plot", "data-kind": view.kind, role: "group" });
   const numbers = el("div", {});
   const details = el("details", {}, el("summary", {}, "Numbers"), numbers);
   const draw = async () => {
     if (details.open) numbers.replaceChildren(numberTable(view, state));
+    caution.textContent = view.caution?.(state.index[0]) ?? "";
+    caution.hidden = !caution.textContent;
     plot.setAttribute("aria-label", `${view.kind} of ${spec.name}, row ${state.index[0]}`);
     try {
       const plotly = await loadPlotly();
@@ -122,6 +125,7 @@ function outputBlock(view, model, answer) {
     ),
     el("p", { class: "muted" }, spec.meaning),
     controls.length ? el("div", { class: "controls" }, ...controls) : null,
+    caution,
     plot,
     details,
   );

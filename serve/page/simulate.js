@@ -66,6 +66,9 @@ function arraysOf(manifest, facts, fields) {
     throw new FormatError(`${short(steps * facts.dt_ms)} ms are too long to send from here; ${short(most)} ms would do`);
   }
   const pulse = [numberOf("from"), numberOf("until")].map((time) => Math.round(time / facts.dt_ms));
+  if (pulse[1] < pulse[0]) {
+    throw new FormatError(`until: ${short(numberOf("until"))} ms is before ${short(numberOf("from"))} ms, where the stimulus begins`);
+  }
   const places = placesOf(fields.nodes.input.value, nodes);
   const arrays = new Map();
   for (const { name, default: own } of manifest.inputs) {

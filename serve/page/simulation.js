@@ -1,6 +1,6 @@
 // Activity of a network over time: traces of some nodes, and a map of all of them.
 
-import { lane, plane } from "./arrays.js";
+import { lane, plane, short } from "./arrays.js";
 import { axis, baseLayout } from "./theme.js";
 
 const TRACES = 250;
@@ -25,6 +25,7 @@ export function simulationView(view, facts, inputs) {
     step,
     labels: facts.labels,
     pulse: pulseOf(facts, inputs),
+    caution: (row) => explosionOf(view, facts, step, row),
     draw: drawSimulation,
   };
 }
@@ -44,6 +45,15 @@ function pulseOf(facts, inputs) {
     }
     return last < 0 ? null : [first * facts.dt_ms, (last + 1) * facts.dt_ms];
   };
+}
+
+/** What is to be said where a row leaves the finite numbers; null where it does not. */
+function explosionOf({ spec, output }, facts, step, row) {
+  const [, samples, nodes] = output.shape;
+  const at = output.data.subarray(row * samples * nodes, (row + 1) * samples * nodes).findIndex((value) => !Number.isFinite(value));
+  if (at < 0) return null;
+  const time = (Math.floor(at / nodes) + 1) * step;
+  return `The simulation explodes: ${spec.name} of ${facts.labels[at % nodes]} is no finite number at ${short(time)} ms. A weaker stimulus or other parameters keep it finite.`;
 }
 
 function drawSimulation(view, state, theme, width) {
@@ -74,7 +84,9 @@ function drawSimulation(view, state, theme, width) {
     hovertemplate: `${title} %{x:.5~g}: %{y:.5~g}<extra>%{fullData.name}</extra>`,
     meta: { role: spec.name, place: node },
   }));
-  if (!map) return { data, layout };
+  // plotly cannot make the colours of a map without a number
+  const drawable = plane(output, [row, 0, 0], 2, 1).some((values) => values.some(Number.isFinite));
+  if (!map || !drawable) return { data, layout };
   layout.xaxis2 = axis(theme, title, { anchor: "y2", matches: "x", zeroline: false });
   layout.yaxis2 = axis(theme, "node", { domain: [0, map / inner], anchor: "x2", autorange: "reversed" });
   data.push(allNodes(view, row, times, theme, map / inner));

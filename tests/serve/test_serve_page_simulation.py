@@ -111,6 +111,7 @@ def test_golden_rows_and_files_are_drawn_as_well(
     [
         ("nodes", "9", "names none of 0 to 2"),
         ("duration", "99999999", "are too long to send from here"),
+        ("until", "1", "until: 1 ms is before "),
     ],
 )
 def test_fields_that_make_no_simulation(
@@ -121,6 +122,16 @@ def test_fields_that_make_no_simulation(
         seen.page.fill(f"#simulate-{field}", value)
         seen.page.click("#simulate button")
         assert said in seen.failure()
+
+
+def test_an_explosion_is_told(browser: Browser, server: Server) -> None:
+    with visit(browser, f"{server.url}/#seeded") as seen:
+        seen.page.wait_for_selector("#simulate")
+        for name, value in {"amplitude-stimulus": "3e38", "from": "0", "until": "400"}.items():
+            seen.page.fill(f"#simulate-{name}", value)
+        seen.page.click("#simulate button")
+        said = seen.page.inner_text(".output .caution:not([hidden])")
+        assert said.startswith("The simulation explodes: x of left is no finite number at 4 ms.")
 
 
 def test_a_field_beyond_its_limits_is_not_sent(browser: Browser, server: Server) -> None:

@@ -105,6 +105,8 @@ def fit(
     FitFolderError where the folder is taken, FittingError, and what the parts of a network raise.
     """
     check_folder(config, output, resume=resume, overwrite=overwrite)
+    if resume and not (output / CHECKPOINT).exists():
+        console.print(f"{output} holds nothing to continue: begun anew", soft_wrap=True)
     with deterministic(config.simulation.threads), told_warnings(console):
         problem = Problem.of(config)
         target = problem.target(config.fit.target)

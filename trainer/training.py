@@ -69,10 +69,12 @@ def train(
         if resume and (output / folder.CHECKPOINT).exists():
             saved = checkpoint.load(output / folder.CHECKPOINT)
             check_same_run(saved, config, dataset)
+        elif resume:
+            console.print(f"{output} holds nothing to continue: begun anew", soft_wrap=True)
         module = build(config, dataset)
         fit_closed_form = getattr(module, "fit_closed_form", None)
         if fit_closed_form is not None:
-            console.print("fitting in closed form …", highlight=False)
+            console.print("fitting scales and what else needs no epochs …", highlight=False)
             with listening(fit_teller(console)):
                 fit_closed_form(dataset.train, dataset.validation)
         trainer = Trainer(config, dataset, module, device)

@@ -68,7 +68,8 @@ def test_writes_values_and_pictures_and_goes_on_to_the_same_bytes(config, capsys
     # The folder is taken; the config it holds makes the same bytes.
     assert axonnx("fit", config) == 2
     assert "--resume continues it" in capsys.readouterr().err
-    assert axonnx("fit", "runs/small/config.yaml", "--output", "again") == 0
+    assert axonnx("fit", "runs/small/config.yaml", "--output", "again", "--resume") == 0
+    assert "again holds nothing to continue: begun anew" in capsys.readouterr().out
     assert files(Path("again")) == found
 
 

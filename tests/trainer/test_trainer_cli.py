@@ -57,9 +57,10 @@ def test_from_config_to_artifact_and_back(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """train, runs, export, evaluate: each finds what the one before has left."""
-    assert axonnx("train", config, "--seed", "3") == 0
+    assert axonnx("train", config, "--seed", "3", "--resume") == 0
     out = capsys.readouterr().out
     run = Path("runs/small")
+    assert "runs/small holds nothing to continue: begun anew" in out
     for word in ("test", "mse_raw", "axonnx serve runs/small/artifact", "axonnx evaluate"):
         assert word in out
     assert out.count("epoch ") >= 3

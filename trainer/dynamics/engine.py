@@ -46,6 +46,7 @@ def run(asked: str, stretch: Stretch, total: int, advance: Callable[[int], None]
 def traced(stretch: Stretch) -> bool:
     """Whether tensors are inside vmap or grad, where memory cannot be looked at."""
     values = [*stretch.carry, *stretch.values.values(), *stretch.drive]
+    values += [stretch.history, stretch.normals]
     return any(
         isinstance(each, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(each)
         for each in values
@@ -66,24 +67,30 @@ def _automatic(stretch: Stretch, total: int) -> str:
     gradient = differentiated(stretch)
     steps = COMPILED_GRADIENT_STEPS if gradient else COMPILED_STEPS
     if total >= steps or updates >= COMPILED_UPDATES:
-        if kernel_build.compiler() is not None:
+        obstacle = kernel_build.obstacle()
+        if obstacle is None:
             return "compiled"
-        _say_uncompiled()
+        _say_uncompiled(obstacle)
     short = total < REPLAY_STEPS or stretch.history is not None or gradient
     return "plain" if short else "replay"
 
 
 def _fits(stretch: Stretch) -> bool:
     """Whether engines that trace the step can run the stretch at all."""
-    lagged = stretch.delays is not None and any(lag[2].requires_grad for lag in stretch.delays.lags)
-    return stretch.carry[0].device.type == "cpu" and not traced(stretch) and not lagged
+    lags = () if stretch.delays is None else stretch.delays.lags
+    others = [lag[2] for lag in lags] + [each for each in (stretch.normals,) if each is not None]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in others):
+        return False
+    first = stretch.carry[0]
+    known = first.device.type == "cpu" and first.dtype in (torch.float32, torch.float64)
+    return known and not traced(stretch)
 
 
 def _check(chosen: str, stretch: Stretch) -> None:
     if not _fits(stretch):
         raise EngineError(
-            f"engine {chosen!r} runs on the CPU, outside of vmap and grad, and has no gradient in "
-            "lags; use engine='plain'"
+            f"engine {chosen!r} runs float32 and float64 on the CPU, outside of vmap and grad, and "
+            "has no gradient in lags and noise's numbers; use engine='plain'"
         )
     if chosen == "replay" and stretch.history is not None:
         raise EngineError("engine 'replay' has no delays; use 'plain' or 'compiled'")
@@ -92,9 +99,9 @@ def _check(chosen: str, stretch: Stretch) -> None:
 
 
 @functools.cache
-def _say_uncompiled() -> None:
+def _say_uncompiled(obstacle: str) -> None:
     warnings.warn(
-        "no C++ compiler (g++ or clang++) was found: a long simulation runs some ten times slower",
+        f"a long simulation runs uncompiled, some ten times slower: {obstacle}",
         EngineWarning,
         stacklevel=5,
     )

@@ -26,6 +26,8 @@ from trainer.dynamics.tracing import Program, Roles, trace_backward, trace_forwa
 
 # Steps of one call: bounds the memory of delays, and how rarely progress is told.
 _STEPS = 16384
+# Offsets of delays are int32.
+_FARTHEST = 2**31 - 1
 _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -118,9 +120,14 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Cotangents of every tensor that needs one."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "engine 'compiled' has first derivatives alone; use engine='plain' for create_graph"
+            )
+        tensors = ctx.saved_tensors  # refused where they were changed since
         call = ctx.call
         if call is None:
-            call = _Call(ctx.job, ctx.carries, ctx.saved_tensors, True)
+            call = _Call(ctx.job, ctx.carries, tensors, True)
             call.forward()
         ctx.call = None
         needed = ctx.needs_input_grad[2:]
@@ -366,6 +373,12 @@ class _Call:
         layout = self.layout
         age = self.roles.sent * layout.size
         weights = [self.named[f"tap {k}"] for k in range(len(delays.taps))]
+        farthest = max((int(tap.steps.max()) for tap in delays.taps), default=0) * age
+        if farthest > _FARTHEST:
+            raise ValueError(
+                f"delays reach {farthest} numbers back, more than the {_FARTHEST} that fit; run "
+                "fewer members of the batch at a time"
+            )
         offsets = [(tap.steps * age).to(torch.int32) for tap in delays.taps]
         if layout.lanes == "node":
             weights = [matrix(layout, each.mT, back=False) for each in weights]

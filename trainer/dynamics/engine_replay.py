@@ -26,7 +26,8 @@ def run(stretch: Stretch, advance: Callable[[int], None]) -> Result:
     """Run a stretch of steps without gradients; raises TraceError where it cannot be traced."""
     roles = roles_of(stretch, len(stretch.carry))
     program = forward_program(stretch, roles)
-    with torch.no_grad(), threadpool_limits(limits=1):
+    # Infinities on the way, such as in a saturated sigmoid, are as silent as in torch.
+    with torch.no_grad(), threadpool_limits(limits=1), np.errstate(all="ignore"):
         replay = _Replay(stretch, program)
         samples = replay.run(advance)
     carry = tuple(torch.from_numpy(each.copy()) for each in replay.carries[stretch.steps % 2])
@@ -182,7 +183,7 @@ def _without_units(program: Program, fixed: dict[int, np.ndarray]) -> tuple[Prog
         if instruction.op == "mul" and number not in fixed:
             for factor, kept in (args, args[::-1]):
                 value = fixed.get(factor) if isinstance(factor, int) else None
-                if value is not None and value.size == 1 and float(value) == 1:
+                if value is not None and value.size == 1 and value.item() == 1:
                     same[number] = kept
     outputs = tuple(
         (role, name, same.get(ref, ref) if isinstance(ref, int) else ref)

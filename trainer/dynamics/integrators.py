@@ -8,6 +8,9 @@ nothing); all tensors are (batch, node). Noise is added after the drift, except 
 
 from __future__ import annotations
 
+import functools
+import importlib
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -62,6 +65,7 @@ def exponential_euler(
 
     First order otherwise; only the diagonal of the Jacobian is used.
     """
+    _load_forward_mode()
     slopes: list[Tensor] = []
     factors: list[Tensor] = []
     for place, own in enumerate(state):
@@ -69,9 +73,9 @@ def exponential_euler(
         def of_own(value: Tensor, place: int = place) -> Any:
             return derivative((*state[:place], value, *state[place + 1 :]))[place]
 
-        # Element by element, so the product with ones is the diagonal.
-        slope, pull = torch.func.vjp(of_own, own)
-        (curve,) = pull(torch.ones_like(slope))
+        # Element by element, so the product with ones is the diagonal. Forward, since a pullback
+        # cannot stand inside of checkpoints.
+        slope, curve = torch.func.jvp(of_own, (own,), (torch.ones_like(own),))
         slopes.append(slope)
         factors.append(_phi(dt * curve))
     moved = zip(state, slopes, factors, strict=True)
@@ -92,6 +96,14 @@ def symplectic_euler(
         after, extra = moved[place] + dt * slope, increments[place]
         moved[place] = after if extra is None else after + extra
     return tuple(moved)
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Load what torch loads with its first forward derivative; it warns of its own code there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 def _phi(z: Tensor) -> Tensor:

@@ -40,27 +40,46 @@ def library(source: str) -> ctypes.CDLL:
     """
     program = compiler()
     if program is None:
+        named = f"; CXX is {os.environ['CXX']!r}" if os.environ.get("CXX") else ""
         raise CompilerError(
-            "no C++ compiler (g++ or clang++) was found: install one, or name it in CXX; without "
-            "one simulations run uncompiled"
+            f"no C++ compiler (g++ or clang++) was found{named}: install one, or name it in CXX"
         )
     identity = "\n".join((source, program, _version(program), " ".join(FLAGS), _processor()))
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = folder() / f"{name}.so"
-    if not path.exists():
-        _compile(program, source, path)
-    return ctypes.CDLL(str(path))
+    try:
+        if not _whole(path):
+            _compile(program, source, path)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise CompilerError(f"{error}; name another folder in AXONNX_CACHE") from error
+
+
+@functools.cache
+def obstacle() -> str | None:
+    """What keeps this machine from compiling, or None."""
+    try:
+        library(_PROBE)
+    except CompilerError as error:
+        return str(error)
+    return None
+
+
+_PROBE = '#include <cstdint>\nextern "C" void nothing() {}\n'
 
 
 def folder() -> Path:
     """Where libraries are kept: $AXONNX_CACHE, else axonnx in the user's cache folder.
 
-    Raises CompilerError where others may write to it: what lies there is run.
+    Raises CompilerError where it cannot be made or others may write to it: what lies there is run.
     """
     base = os.environ.get("AXONNX_CACHE")
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = (Path(base) if base else caches / "axonnx") / "kernels"
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CompilerError(f"{error}; name another folder in AXONNX_CACHE") from error
     status = path.stat()
     others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or others):
@@ -69,6 +88,15 @@ def folder() -> Path:
             "name another folder in AXONNX_CACHE"
         )
     return path
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library is there as it was written: its digest stands at its end."""
+    content = path.read_bytes() if path.exists() else b""
+    return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 def _compile(program: str, source: str, path: Path) -> None:
@@ -82,6 +110,8 @@ def _compile(program: str, source: str, path: Path) -> None:
             command = [program, *FLAGS, *extra, str(code), "-o", str(made), *vector, "-lm"]
             done = subprocess.run([*command, "-Wl,--no-undefined"], capture_output=True, text=True)
             if done.returncode == 0:
+                content = made.read_bytes()
+                made.write_bytes(content + hashlib.sha256(content).digest())
                 os.replace(made, path)
                 return
     raise CompilerError(f"{program} does not compile the step:\n{done.stderr[-2000:]}")

@@ -7,6 +7,7 @@ for that every time.
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 LEAST, MOST = 1 << 20, 1 << 30
 
 _free: list[np.ndarray] = []
+# Of the thread, not of the call: memory may be given back in the middle of taking some.
+_lock = threading.RLock()
 
 
 def room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -33,12 +36,14 @@ def room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def _taken(count: int) -> np.ndarray:
     """The smallest kept memory that is large enough and not twice too large, or fresh memory."""
-    fitting = [k for k, each in enumerate(_free) if count <= each.nbytes <= 2 * count]
-    if fitting:
-        return _free.pop(min(fitting, key=lambda k: _free[k].nbytes))
+    with _lock:
+        fitting = [k for k, each in enumerate(_free) if count <= each.nbytes <= 2 * count]
+        if fitting:
+            return _free.pop(min(fitting, key=lambda k: _free[k].nbytes))
     return np.empty(count, np.uint8)
 
 
 def _give_back(memory: np.ndarray) -> None:
-    if memory.nbytes + sum(each.nbytes for each in _free) <= MOST:
-        _free.append(memory)
+    with _lock:
+        if memory.nbytes + sum(each.nbytes for each in _free) <= MOST:
+            _free.append(memory)

@@ -159,8 +159,8 @@ class Simulator:
         system = self.network.system(resolved, self.dt, self.scheme)
         batch = self._batch(batch_size, resolved, drive, start, state, normals)
         state = state or self._start(system, batch, start, seed, first_member, normals)
-        self._check_state(system, state, batch)
         delays = self.network.delays(resolved, self.dt)
+        self._check_state(system, state, batch, 0 if delays is None else delays.signals)
         history = state.history
         if delays is not None:
             history = self._history(system, state, delays.length, batch)
@@ -368,16 +368,26 @@ class Simulator:
             carry += noise.start(tuple(drawn), self.dt)
         return SimulationState(tuple(carry), None, 0, seed, self.dt)
 
-    def _check_state(self, system: System, state: SimulationState, batch: int) -> None:
+    def _check_state(
+        self, system: System, state: SimulationState, batch: int, signals: int
+    ) -> None:
         """Raise SimulationError where a run cannot go on from `state`."""
         if state.dt != self.dt:
             raise SimulationError(f"state was left by a run of dt {state.dt:g} ms, not {self.dt:g}")
+        dtype = state.carry[0].dtype
+        if dtype != self.dtype:
+            raise SimulationError(f"state was left by a run of {dtype}, not {self.dtype}")
         count = len(system.node.states) + sum(noise.memory for noise in system.noises)
         shape = (batch, self.network.nodes)
         if len(state.carry) != count or any(each.shape != shape for each in state.carry):
             raise SimulationError(
                 f"state was left by another network: {len(state.carry)} values of shape "
                 f"{tuple(state.carry[0].shape)}, this one has {count} of {shape}"
+            )
+        if state.history is not None and state.history.shape[1:] != (signals, *shape):
+            raise SimulationError(
+                f"state was left by another network: {state.history.shape[1]} signals travel, in "
+                f"this one {signals}"
             )
 
     def _history(self, system: System, state: SimulationState, length: int, batch: int) -> Tensor:

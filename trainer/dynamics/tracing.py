@@ -8,6 +8,7 @@ vector–Jacobian product becomes a second one. Both are independent of every si
 from __future__ import annotations
 
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -35,12 +36,12 @@ class Instruction:
     args: tuple[Ref, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """What one step does.
 
     inputs: (role, name) of the first values; instructions: the values after them, in order;
-    outputs: (role, name, value).
+    outputs: (role, name, value). A key by identity: value 1 and constant 1.0 would be equal ones.
     """
 
     inputs: tuple[tuple[str, str], ...]
@@ -128,7 +129,7 @@ def _symbols(roles: Roles) -> dict[tuple[str, str], Tensor]:
     labels += [("parameter", name) for name in roles.parameters]
     symbols = {label: _symbol() for label in labels}
     if roles.coupled:
-        symbols["weights", ""] = torch.rand(_NODES, _NODES, dtype=torch.float64)
+        symbols["weights", ""] = torch.ones(_NODES, _NODES, dtype=torch.float64)
     return symbols
 
 
@@ -137,7 +138,7 @@ _BATCH, _NODES = 3, 5
 
 
 def _symbol() -> Tensor:
-    return torch.rand(_BATCH, _NODES, dtype=torch.float64) + 0.5
+    return torch.ones(_BATCH, _NODES, dtype=torch.float64)
 
 
 def _step(system: System, roles: Roles, given: dict[tuple[str, str], Tensor]) -> State:
@@ -168,6 +169,10 @@ def _step(system: System, roles: Roles, given: dict[tuple[str, str], Tensor]) ->
     return carry + (bound.travelling(carry) if roles.sent else ())
 
 
+# make_fx traces one function at a time.
+_tracing = threading.RLock()
+
+
 def _program(
     run: Callable[..., list[Tensor]],
     symbols: dict[tuple[str, str], Tensor],
@@ -177,7 +182,7 @@ def _program(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
-        with warnings.catch_warnings():
+        with _tracing, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = make_fx(run, decomposition_table=core_aten_decompositions())(*symbols.values())
     except TraceError:
@@ -234,7 +239,7 @@ class _Builder:
         arguments = [self._argument(each) for each in node.args]
         shape = tuple(node.meta["val"].shape) if isinstance(node.meta.get("val"), Tensor) else ()
         if name in _SAME:
-            return arguments[0]
+            return self._same(node, arguments[0])
         if name in _FILLED:
             return _FILLED[name](arguments)
         if name in ("t", "transpose", "permute"):
@@ -254,6 +259,20 @@ class _Builder:
             f"{name} of shape {shape} is no element-wise operation on (batch, node); a step may "
             "hold such operations and the network's product alone"
         )
+
+    def _same(self, node: fx.Node, value: Any) -> Any:
+        """The value of an operation that leaves its numbers and their places as they are."""
+        before, after = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+        if isinstance(value, int) and (
+            before.shape != after.shape or after.dtype not in (before.dtype, *_REAL)
+        ):
+            raise TraceError(
+                f"{node.target} from {tuple(before.shape)} {before.dtype} to {tuple(after.shape)} "
+                f"{after.dtype}; a step may not cut, turn or round its (batch, node) values"
+            )
+        if before.dtype == torch.bool and after.dtype != torch.bool:
+            return self.emit("where", value, 1.0, 0.0)
+        return value
 
     def _argument(self, each: Any) -> Any:
         if isinstance(each, fx.Node):
@@ -350,6 +369,12 @@ def _power(builder: _Builder, args: list[Any], options: dict[str, Any]) -> Ref:
     return builder.emit("pow", base, exponent)
 
 
+def _quotient(builder: _Builder, args: list[Any], options: dict[str, Any]) -> Ref:
+    if options.get("rounding_mode") is not None:
+        raise TraceError("a division that rounds; a step may divide by / alone")
+    return builder.emit("div", *args)
+
+
 def _with(op: str, place: int, constant: float) -> Any:
     def rewritten(builder: _Builder, args: list[Any], options: dict[str, Any]) -> Ref:
         given = list(args)
@@ -363,6 +388,7 @@ _SAME = {
     "expand", "clone", "detach", "alias", "_to_copy", "lift_fresh_copy", "view", "reshape",
     "_unsafe_view", "contiguous", "slice",
 }  # fmt: skip
+_REAL = (torch.float32, torch.float64)
 _FILLED: dict[str, Callable[[list[Any]], float]] = {
     "zeros_like": lambda args: 0.0,
     "ones_like": lambda args: 1.0,
@@ -380,6 +406,7 @@ _REWRITTEN: dict[str, Any] = {
     "clamp_min": _clamp,
     "sigmoid": _sigmoid,
     "pow": _power,
+    "div": _quotient,
     "relu": _with("maximum", 1, 0.0),
     "reciprocal": _with("div", 0, 1.0),
     # Of a clamp's backward pass: in place, on a value that nothing else reads.

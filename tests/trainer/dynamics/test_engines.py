@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,12 +21,14 @@ from trainer.dynamics import (
     Param,
     Simulator,
     engine,
+    engine_compiled,
     kernel_build,
 )
 from trainer.dynamics.engine import EngineError, EngineWarning
 from trainer.dynamics.layout import PADDING, choose_layout
 from trainer.dynamics.node import node, parameter
 from trainer.dynamics.nodes.hopf import Hopf
+from trainer.dynamics.parameters import parametrized
 from trainer.dynamics.tracing import TraceError
 
 REGIONS = 5
@@ -254,6 +257,7 @@ class _Stop(Exception):
 
 def test_without_a_compiler_a_long_run_stays_uncompiled_and_says_so(monkeypatch):
     monkeypatch.setattr(kernel_build, "compiler", lambda: None)
+    monkeypatch.setattr(kernel_build, "obstacle", kernel_build.obstacle.__wrapped__)
     engine._say_uncompiled.cache_clear()
     simulator = Simulator(Network(Hopf(a=0.1), nodes=2), 0.1, dtype=torch.float64)
     monkeypatch.setattr(engine, "COMPILED_STEPS", 100)
@@ -318,3 +322,147 @@ def test_a_traced_step_is_of_its_own_constants():
     # Printed, both constants are tensor(1.0000).
     for shift in (1.00001, 1.00002):
         torch.testing.assert_close(end(shift, "compiled"), end(shift, "plain"), rtol=1e-12, atol=0)
+
+
+@parametrized
+class Steered(Node):
+    """A node whose slope is a function that a test gives."""
+
+    states = ("x",)
+    inputs = ("x",)
+    slope: object = None
+    level: float = parameter(0.5, "1", "level")
+
+    def derivative(self, state, input):
+        return (self.slope(self, state[0]),)
+
+
+def end_of(slope, which: str, **options) -> torch.Tensor:
+    network = Network(Steered(slope=slope, level=Param(0.5)), nodes=3)
+    simulator = Simulator(network, 0.1, scheme="euler", engine=which, dtype=torch.float64)
+    with torch.no_grad():
+        return simulator.run(10.0, **options).state.carry[0]
+
+
+def test_programs_that_differ_in_a_value_and_a_constant_alone_have_kernels_of_their_own():
+    # The parameter is value 1 of the program.
+    for slope in (lambda node, x: 1.0 - x, lambda node, x: node.level - x):
+        torch.testing.assert_close(end_of(slope, "compiled"), end_of(slope, "plain"))
+
+
+@pytest.mark.parametrize("which", ["replay", "compiled"])
+def test_comparisons_become_numbers(which):
+    def slope(node, x):
+        return (x > 0).to(x.dtype) + (x > -1).to(x.dtype) - (x > 5).to(x.dtype) - x
+
+    expected = end_of(slope, "plain", start={"x": 0.4})
+    torch.testing.assert_close(end_of(slope, which, start={"x": 0.4}), expected)
+
+
+@pytest.mark.parametrize(
+    ("slope", "told"),
+    [
+        (lambda node, x: x[:, :1] - 2 * x, "may not cut"),
+        (lambda node, x: x[:1] - 2 * x, "may not cut"),
+        (lambda node, x: (3 * x).to(torch.int64).to(x.dtype) - x, "round"),
+        (lambda node, x: (3 * x) // 1 - x, "a division that rounds"),
+    ],
+    ids=["nodes", "members", "integers", "floor division"],
+)
+def test_a_step_that_is_not_element_by_element_is_refused(slope, told):
+    with pytest.raises(TraceError, match=told):
+        end_of(slope, "replay", start={"x": torch.tensor([[0.7, 0.1, 0.2]])})
+
+
+def test_saturated_values_are_silent_in_replay():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        end_of(lambda node, x: torch.sigmoid(-2000 * (x + 0.5)) - x, "replay")
+
+
+@torch.no_grad()
+def test_replay_runs_a_single_coupled_node():
+    network = Network(Hopf(a=0.1), Connectome([[0.4]]), coupling=Additive(k=Param(torch.ones(1))))
+    plain, replay = (
+        Simulator(network, 0.1, engine=which, dtype=torch.float64).run(3.0, start={"x": 0.1})
+        for which in ("plain", "replay")
+    )
+    torch.testing.assert_close(plain["x"], replay["x"])
+
+
+def test_tracing_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    end_of(lambda node, x: -x, "replay")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_threads_may_simulate_at_once():
+    def run(rate: float) -> torch.Tensor:
+        return end_of(lambda node, x: rate - x, "replay")
+
+    rates = [0.1 * k for k in range(1, 7)]
+    with ThreadPoolExecutor(len(rates)) as pool:
+        for rate, end in zip(rates, pool.map(run, rates), strict=True):
+            torch.testing.assert_close(end, torch.full((1, 3), rate), rtol=1e-3, atol=0)
+
+
+def test_second_derivatives_and_changed_values_are_refused_by_the_compiled_engine():
+    network = oscillators()
+    simulator = Simulator(network, 0.1, engine="compiled", dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="has first derivatives alone; use engine='plain'"):
+        loss_of(simulator.run(6.0)).backward(create_graph=True)
+    given = torch.tensor(0.1, requires_grad=True) * 1
+    loss = loss_of(simulator.run(6.0, values={"coupling.k": given}))
+    with torch.no_grad():
+        given.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_numbers_of_noise_have_gradients_in_the_plain_engine_alone(monkeypatch):
+    network = Network(Hopf(a=0.1), nodes=2, noise=Gaussian(sigma=0.1))
+    drawn = torch.ones(1, 10, 1, 2, requires_grad=True)
+    for which in ("replay", "compiled"):
+        with pytest.raises(EngineError, match=r"no gradient in lags and noise's numbers"):
+            Simulator(network, 0.1, engine=which, dtype=torch.float64).run(1.0, normals=drawn)
+    monkeypatch.setattr(engine, "COMPILED_STEPS", 1)
+    run = Simulator(network, 0.1, dtype=torch.float64).run(1.0, normals=drawn)
+    run["x"].sum().backward()
+    assert drawn.grad.abs().min() > 0
+
+
+def test_a_type_that_no_kernel_has_is_run_by_torch_or_refused():
+    network = Network(Hopf(a=0.1), nodes=2)
+    with torch.no_grad(), pytest.raises(EngineError, match="runs float32 and float64"):
+        Simulator(network, 0.1, engine="compiled", dtype=torch.bfloat16).run(1.0)
+
+
+@pytest.mark.parametrize("damage", [lambda made: made[:3000], lambda made: b"", lambda made: b"x"])
+def test_a_damaged_library_is_made_anew(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("AXONNX_CACHE", str(tmp_path))
+    source = 'extern "C" int answer() { return 42; }\n'
+    with monkeypatch.context() as unloaded:
+        unloaded.setattr(kernel_build.ctypes, "CDLL", lambda path: None)
+        kernel_build.library(source)
+    (made,) = kernel_build.folder().glob("*.so")
+    made.write_bytes(damage(made.read_bytes()))
+    assert kernel_build.library(source).answer() == 42
+
+
+def test_without_a_folder_for_libraries_a_long_run_stays_uncompiled_and_says_so(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setenv("AXONNX_CACHE", str(tmp_path / "taken"))
+    monkeypatch.setattr(kernel_build, "obstacle", kernel_build.obstacle.__wrapped__)
+    monkeypatch.setattr(engine, "COMPILED_STEPS", 10)
+    simulator = Simulator(Network(Hopf(a=0.1), nodes=2), 0.1, dtype=torch.float64)
+    with pytest.warns(EngineWarning, match="name another folder in AXONNX_CACHE"):
+        assert torch.isfinite(simulator.run(2.0)["x"]).all()
+
+
+def test_delays_that_reach_beyond_what_a_kernel_can_address_are_refused(monkeypatch):
+    monkeypatch.setattr(engine_compiled, "_FARTHEST", 100)
+    simulator = Simulator(oscillators(speed=1.0), 0.1, engine="compiled", dtype=torch.float64)
+    with pytest.raises(ValueError, match="run fewer members of the batch"):
+        simulator.run(1.0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -41,3 +44,25 @@ def test_little_memory_and_too_much_of_it_is_not_kept(monkeypatch):
     small = memory.room((memory.LEAST // 4 + 1,), torch.float32)
     assert len(memory._free) == 3
     assert small.shape == (memory.LEAST // 4 + 1,)
+
+
+def test_threads_take_and_give_back_at_once(monkeypatch):
+    monkeypatch.setattr(memory, "_free", [])
+    monkeypatch.setattr(memory, "LEAST", 1)
+
+    def take_and_drop(number: int) -> None:
+        draws, mine = random.Random(number), []
+        for _ in range(2500):
+            mine.append(memory.room((draws.randint(1 << 14, 1 << 16),), torch.float32))
+            mine[-1][-1] = number
+            if len(mine) > 3:
+                gone = mine.pop(draws.randrange(4))
+                assert gone[-1] == number
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(take_and_drop, range(8)))
+    finally:
+        sys.setswitchinterval(before)

@@ -122,11 +122,14 @@ def test_a_run_goes_on_from_a_state() -> None:
 
 
 @SPEEDS
-@pytest.mark.parametrize("segment", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("segment", "scheme"), [(1, "heun"), (7, "heun"), (1000, "heun"), (7, "exponential_euler")]
+)
 def test_gradients_from_stored_states_are_those_of_stored_steps(
-    speed: float | None, segment: int
+    speed: float | None, segment: int, scheme: str
 ) -> None:
     made = simulator(speed=speed, interpolate=True, dtype=torch.float64)
+    made.scheme = scheme
     weights = torch.from_numpy(WEIGHTS)
 
     def gradients(checkpoint_every: int) -> list[Tensor]:
@@ -279,6 +282,11 @@ def test_a_state_of_another_run_is_refused() -> None:
         simulator(dt=0.25).run(5.0, state=state)
     with pytest.raises(SimulationError, match="left by another network"):
         simulator(noise=()).run(5.0, state=state)
+    with pytest.raises(SimulationError, match=r"torch\.float32, not torch\.float64"):
+        simulator(dtype=torch.float64).run(5.0, state=state)
+    delayed = simulator(speed=3.0).run(5.0).state
+    with pytest.raises(SimulationError, match="1 signals travel, in this one 0"):
+        simulator().run(5.0, state=delayed)
     with pytest.raises(SimulationError, match="batch_size 2, state 1"):
         simulator().run(5.0, batch_size=2, state=state)
     with pytest.raises(SimulationError, match="not both"):

@@ -14,6 +14,7 @@ import torch
 
 from trainer.dynamics import engine_compiled, engine_plain, engine_replay, kernel_build
 from trainer.dynamics.stretch import Result, Stretch
+from trainer.dynamics.tracing import TraceError
 
 ENGINES = ("auto", "plain", "replay", "compiled")
 
@@ -35,6 +36,12 @@ class EngineWarning(UserWarning):
 def run(asked: str, stretch: Stretch, total: int, advance: Callable[[int], None]) -> Result:
     """Run a stretch by the engine that was asked for; `total`: steps of the whole run."""
     chosen = _automatic(stretch, total) if asked == "auto" else asked
+    if asked == "auto" and chosen != "plain":
+        try:
+            engine_compiled.prepare(stretch, differentiated(stretch))
+        except TraceError as error:
+            _say_uncompiled(str(error))
+            chosen = "plain"
     if chosen == "plain":
         return engine_plain.run(stretch, advance)
     _check(chosen, stretch)

@@ -22,7 +22,13 @@ from trainer.dynamics.layout import choose_layout, matrix
 from trainer.dynamics.memory import room
 from trainer.dynamics.stretch import Result, Stretch
 from trainer.dynamics.system import System
-from trainer.dynamics.tracing import Program, Roles, trace_backward, trace_forward
+from trainer.dynamics.tracing import (
+    Program,
+    Roles,
+    TraceError,
+    trace_backward,
+    trace_forward,
+)
 
 # Steps of one call: bounds the memory of delays, and how rarely progress is told.
 _STEPS = 16384
@@ -206,9 +212,7 @@ class _Call:
         job, layout, stretch = self.job, self.layout, self.job.stretch
         head = self.carries + (self.history is not None)
         names = [n for n, need in zip(job.names, needed[head:], strict=True) if need]
-        wanted = tuple(_role(name) for name in names if not name.startswith("tap "))
-        if self.roles.arrived:
-            wanted += tuple(("arrived", str(k)) for k in range(self.roles.arrived))
+        wanted = _wanted(names, self.roles)
         program = _backward_program(stretch, self.roles, wanted)
         arguments = self.arguments
         new = functools.partial(torch.zeros, dtype=self.dtype)
@@ -477,24 +481,50 @@ def _exactly(value: Any) -> Any:
     return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
 
 
-_programs: dict[Any, Program] = {}
+_programs: dict[Any, Program | TraceError] = {}
+
+
+def prepare(stretch: Stretch, gradient: bool) -> None:
+    """Trace what a run of the stretch needs; raises TraceError where that is impossible."""
+    carries = len(stretch.carry)
+    roles = roles_of(stretch, carries)
+    forward_program(stretch, roles)
+    if gradient:
+        given = tensors_of(stretch)
+        names = [name for name, each in given.items() if each.requires_grad]
+        _backward_program(stretch, roles, _wanted(names, roles))
 
 
 def forward_program(stretch: Stretch, roles: Roles) -> Program:
     """The traced step of a stretch, traced once per model, step size and roles."""
     key = (_structure(stretch.system), roles)
-    if key not in _programs:
-        _programs[key] = trace_forward(stretch.system, roles)
-    return _programs[key]
+    return _program(key, lambda: trace_forward(stretch.system, roles))
 
 
 def _backward_program(
     stretch: Stretch, roles: Roles, wanted: tuple[tuple[str, str], ...]
 ) -> Program:
     key = (_structure(stretch.system), roles, wanted)
+    return _program(key, lambda: trace_backward(stretch.system, roles, wanted))
+
+
+def _program(key: tuple[Any, ...], trace: Callable[[], Program]) -> Program:
     if key not in _programs:
-        _programs[key] = trace_backward(stretch.system, roles, wanted)
-    return _programs[key]
+        try:
+            _programs[key] = trace()
+        except TraceError as error:
+            _programs[key] = error
+    found = _programs[key]
+    if isinstance(found, TraceError):
+        raise TraceError(str(found))
+    return found
+
+
+def _wanted(names: list[str], roles: Roles) -> tuple[tuple[str, str], ...]:
+    """(role, name) of what needs a cotangent, carries apart; names: tensors of the stretch."""
+    begun = ("carry ", "history", "tap ")
+    wanted = tuple(_role(name) for name in names if not name.startswith(begun))
+    return wanted + tuple(("arrived", str(k)) for k in range(roles.arrived))
 
 
 @functools.lru_cache(maxsize=256)

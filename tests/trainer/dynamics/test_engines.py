@@ -272,6 +272,34 @@ def test_without_a_compiler_a_long_run_stays_uncompiled_and_says_so(monkeypatch)
         compiled.run(1.0)
 
 
+@node("test_erring")
+class Erring(Node):
+    """A node whose step has an operation that no trace knows."""
+
+    states = ("x",)
+    inputs = ("x",)
+    gain: float = parameter(0.5, "1", "gain")
+
+    def derivative(self, state, input):
+        return (torch.erf(self.gain - state[0]),)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_auto_runs_a_step_that_cannot_be_traced_by_plain_torch(gradient, monkeypatch):
+    monkeypatch.setattr(engine, "COMPILED_STEPS", 100)
+    monkeypatch.setattr(engine, "COMPILED_GRADIENT_STEPS", 100)
+    engine._say_uncompiled.cache_clear()
+    network = Network(Erring(gain=Param(0.5, fit=gradient)), nodes=2)
+    plain, auto = (
+        Simulator(network, 0.1, scheme="euler", engine=each, dtype=torch.float64)
+        for each in ("plain", "auto")
+    )
+    with pytest.warns(EngineWarning, match="erf of shape"):
+        found = auto.run(20.0, start={"x": 0.0})["x"]
+    assert torch.equal(found, plain.run(20.0, start={"x": 0.0})["x"])
+    assert found.requires_grad is gradient
+
+
 def test_what_a_step_may_not_do_is_named():
     @node("test_sums_over_nodes")
     class Sums(Node):

@@ -98,6 +98,7 @@ def write_decoder(folder: Path, *, name: str = "small-decoder", **changes: Any) 
         "behavior": generator.normal(size=(4, STEPS, 2)).astype(np.float32),
         "behavior_mask": generator.random((4, STEPS)) < 0.7,
     }
+    changes.setdefault("provenance", {"data": {"outputs": ["hand", "foot", "rest"]}})
     return write_artifact(
         folder, decoder_graph(), specs, outputs, inputs, name=name, task="decode", **changes
     )

@@ -53,14 +53,15 @@ def _tensors(heading: str, specs: tuple[TensorSpec, ...]) -> str:
 
 
 def _names(manifest: Manifest) -> str:
-    """The classes or variables of the answer, in their order, where the plan names them."""
-    plan = manifest.provenance["data"].get("plan")
-    if plan is None or manifest.task == "forecast":
+    """The classes or variables of the answer, in their order, where they have names."""
+    data = manifest.provenance["data"]
+    if not data.get("outputs") or manifest.task == "forecast":
         return ""
     what = "Classes" if manifest.task == "classify" else "Variables"
+    units = data["plan"]["output_units"] if data.get("plan") else [""] * len(data["outputs"])
     named = [
         f"`{name}` ({unit})" if unit and manifest.task == "decode" else f"`{name}`"
-        for name, unit in zip(plan["outputs"], plan["output_units"], strict=True)
+        for name, unit in zip(data["outputs"], units, strict=True)
     ]
     return f"\n\n{what}, in this order: {', '.join(named)}."
 

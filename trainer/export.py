@@ -80,6 +80,7 @@ def export_artifact(
             "description": dataset.description,
             "synthetic": dataset.synthetic,
             "rate_hz": float(dataset.rate),
+            "outputs": list(dataset.output_names),
             "plan": None if dataset.plan is None else dataset.plan.to_json(),
         },
         data_fingerprint=dataset.fingerprint,

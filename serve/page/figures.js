@@ -19,7 +19,9 @@ export function chooseView(spec, output, inputs, manifest) {
   if (input) return { ...view, kind: "forecast", input, panelAxis: 2, draw: drawForecast };
   const simulated = simulationView(view, simulationOf(manifest), inputs);
   if (simulated) return simulated;
-  if (names.join() === "batch,class") return { ...view, kind: "classes", draw: drawClasses };
+  if (names.join() === "batch,class") {
+    return { ...view, kind: "classes", labels: classNames(manifest, output.shape[1]), draw: drawClasses };
+  }
   const rest = names.map((_, i) => i).slice(1);
   const sample = names.findIndex((name) => SAMPLE_AXES.includes(name));
   if (sample > 0) {
@@ -38,6 +40,13 @@ export function chooseView(spec, output, inputs, manifest) {
     return { ...view, kind: "map", lineAxis, mapAxis: panelAxis, others, draw: drawMap };
   }
   return { ...view, kind: "lines", lineAxis, panelAxis, others, draw: drawLines };
+}
+
+/** What the data set calls the classes, else their numbers. */
+function classNames(manifest, count) {
+  const given = manifest.provenance?.data?.outputs;
+  if (Array.isArray(given) && given.length === count) return given.map(String);
+  return Array.from({ length: count }, (_, i) => `class ${i}`);
 }
 
 /** The sent array with the time and channel axes of a forecast, or null. */
@@ -63,11 +72,10 @@ function unitOf(spec, otherwise = "value") {
 }
 
 /** Bars of the row's classes, and a map of all rows where there are several. */
-function drawClasses({ spec, output }, state, theme, width) {
+function drawClasses({ spec, output, labels }, state, theme, width) {
   const [rows, classes] = output.shape;
   const row = state.index[0];
   const values = lane(output, [row, 0], 1);
-  const labels = values.map((_, i) => `class ${i}`);
   const best = values.indexOf(Math.max(...values));
   const several = rows > 1;
   const columns = several && width >= 700 ? 2 : 1;

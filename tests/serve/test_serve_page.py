@@ -140,6 +140,7 @@ def test_the_golden_example_by_keyboard_classes_and_csv(
         seen.page.keyboard.press("Enter")
         bars, rows = seen.drawn("probability")
         assert np.array_equal(np.float32(bars["x"]), expected[0])
+        assert bars["y"] == ["hand", "foot", "rest"]
         assert np.array_equal(np.float32(rows["z"]), expected.T)
         seen.page.click('button[aria-label="next row"]')
         seen.page.wait_for_function(

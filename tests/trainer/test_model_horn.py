@@ -255,6 +255,8 @@ def test_delayed_match_is_learnt_by_epoch_12_and_becomes_an_artifact(tmp_path, c
     output = tmp_path / "run"
     assert cli.main(["train", str(CONFIG), "--output", str(output), *changed]) == 0
     manifest = json.loads((output / "artifact" / "manifest.json").read_text())
+    card = (output / "artifact" / "README.md").read_text()
+    assert "Classes, in this order: `other`, `same`." in card
     assert manifest["metrics"]["epoch"] <= 12
     assert manifest["metrics"]["test_accuracy"] == 1.0
     (certificate,) = manifest["determinism"]["certificate"]

@@ -134,8 +134,8 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def root(square: Tensor) -> Tensor:
-    """√square, whose gradient at 0 is 0 in place of infinity."""
-    some = square > 0
+    """√square, whose gradient at 0 is 0 in place of infinity; NaN stays NaN."""
+    some = square != 0
     return torch.where(
         some, torch.where(some, square, torch.ones_like(square)).sqrt(), torch.zeros_like(square)
     )

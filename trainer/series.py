@@ -23,7 +23,8 @@ __all__ = [
 
 
 def standardised(values: Tensor, dim: int) -> Tensor:
-    """`values` without their mean along `dim`, scaled to length 1 along it; 0 where constant."""
+    """`values` without their mean along `dim`, scaled to length 1 along it; 0 where constant, NaN
+    where one of them is not finite."""
     # Lengths do not matter to the result: divided out first, no square overflows or vanishes.
     largest = values.detach().abs().amax(dim, keepdim=True)
     centred = values / torch.where(largest > 0, largest, torch.ones_like(largest))
@@ -31,9 +32,9 @@ def standardised(values: Tensor, dim: int) -> Tensor:
     square = centred.square().sum(dim, keepdim=True)
     # What is left of a constant after its mean was taken off is rounding, not a signal.
     rounding = values.shape[dim] * (8 * torch.finfo(values.dtype).eps) ** 2
-    varies = square > rounding
-    length = torch.where(varies, square, torch.ones_like(square)).sqrt()
-    return torch.where(varies, centred / length, torch.zeros_like(centred))
+    constant = square <= rounding
+    length = torch.where(constant, torch.ones_like(square), square).sqrt()
+    return torch.where(constant, torch.zeros_like(centred), centred / length)
 
 
 def correlation(first: Tensor, second: Tensor, dim: int) -> Tensor:

@@ -125,6 +125,15 @@ def corners(name: str, prediction: torch.Tensor, target: torch.Tensor):
         yield torch.full_like(prediction, level), target
 
 
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"cross_entropy"}))
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_prediction_that_is_not_finite_never_scores_well(name, bad):
+    prediction, target = pair(name)
+    prediction[3, 1] = bad
+    value = short(name)(prediction, target)
+    assert not torch.isfinite(value)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_is_captured_whole_by_the_compiler(name):
     prediction, target = pair(name)

@@ -5,6 +5,7 @@ A Param of finite range is searched between its bounds, any other in its unconst
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator
@@ -112,18 +113,17 @@ class _Evaluations:
 
     def losses(self, vectors: np.ndarray) -> list[float]:
         """The losses of vectors (candidate, number), infinite where a run explodes."""
-        found = []
-        for loss in self.known:
-            found.append(loss)
-            if len(found) == len(vectors):
-                return found
-        fresh = self.space.raws(vectors[len(found) :])
-        count = len(vectors) - len(found)
+        found = list(itertools.islice(self.known, len(vectors)))
+        if len(found) == len(vectors):
+            return found
+        raws = self.space.raws(vectors)
         together = self.fitter.predict_many is not None and self.fitter.penalty is None
-        made = self._together(fresh, count) if together else self._alone(fresh, count)
+        # A generation whose first losses are known runs whole again: in a smaller batch, the others
+        # would sum in another order.
+        made = (self._together if together else self._alone)(raws, len(vectors))
         ends = ""
-        for place, loss in enumerate(made):
-            raw = {name: each[place] for name, each in fresh.items()}
+        for place, loss in list(enumerate(made))[len(found) :]:
+            raw = {name: each[place] for name, each in raws.items()}
             if self.record.add(self.number, loss, raw):
                 ends = "ended by the caller"
             found.append(loss)

@@ -335,6 +335,31 @@ def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_refused(tmp_path: Path)
         )
 
 
+def test_a_stopped_search_in_batches_goes_on_with_whole_ones(tmp_path: Path):
+    def fit(path: Path, stop: int | None):
+        sizes = []
+
+        def many(values) -> Tensor:
+            sizes.append(len(values["slope"]))
+            # As a run whose sums depend on how many run together.
+            slope, level = values["slope"][:, None], values["level"][:, None]
+            return slope * Line.places + level + 0.25 + 1e-3 * sizes[-1]
+
+        def on_step(_) -> None:
+            if stop == len(sizes) * 7:
+                raise _Stopped
+
+        fitter = Fitter(Line(0.0), line, MSE, predict_many=many)
+        settings = {"method": "differential_evolution", "steps": 6, "population": 7}
+        return fitter.fit(TARGET, checkpoint=path, on_step=on_step, **settings)
+
+    whole = fit(tmp_path / "whole", None)
+    # The checkpoint holds 20 evaluations: two generations and 6 of the third one's 7.
+    with pytest.raises(_Stopped):
+        fit(tmp_path / "stopped", 28)
+    assert fit(tmp_path / "stopped", None).history == whole.history
+
+
 @pytest.mark.parametrize("method", ["cma_es", "differential_evolution", "nelder_mead"])
 def test_a_generation_in_one_batch_equals_one_by_one(method, radius):
     target, found = radius.of(1.5), []

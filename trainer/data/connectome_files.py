@@ -252,6 +252,8 @@ def _unpacked(data: bytes, where: str) -> bytes:
             if left < 0:
                 raise DataError(f"{where}: is larger than {MOST_BYTES >> 20} MB once decompressed")
             blocks.append(made)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: its bzip2 data are damaged ({error})") from None
     return b"".join(blocks)

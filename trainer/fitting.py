@@ -125,6 +125,8 @@ class Fitter:
             raise FittingError(
                 f"steps {steps}, restarts {restarts}: at least 1; population {population}: 2"
             )
+        if schedule not in ("constant", "cosine"):
+            raise FittingError(f"schedule {schedule!r} is none of constant, cosine")
         plan = Plan(
             method=method,
             steps=steps,
@@ -138,7 +140,7 @@ class Fitter:
             patience=patience,
             seed=seed,
         )
-        record = Record.open(checkpoint, plan.described(self.params), on_step)
+        record = Record.open(checkpoint, plan.described(self.params, target), on_step)
         starts = draw_starts(self.params, plan)
         found = []
         for number, raw in enumerate(starts):
@@ -191,11 +193,13 @@ class Plan:
     patience: int | None
     seed: int
 
-    def described(self, params: Mapping[str, Param]) -> dict[str, Any]:
-        """The plan and where it starts, as JSON values: what a checkpoint must agree with."""
+    def described(self, params: Mapping[str, Param], target: Any) -> dict[str, Any]:
+        """The plan, where it starts and a tensor it aims at, as JSON values: what a checkpoint must
+        agree with."""
         values = {name: param.raw.detach().flatten().tolist() for name, param in params.items()}
         clip = self.gradient_clip if math.isfinite(self.gradient_clip) else None
-        return {**vars(self), "gradient_clip": clip, "start": values}
+        aim = target.detach().tolist() if isinstance(target, Tensor) else None
+        return {**vars(self), "gradient_clip": clip, "start": values, "target": aim}
 
 
 def draw_starts(params: Mapping[str, Param], plan: Plan) -> list[dict[str, Tensor]]:

@@ -34,6 +34,7 @@ from trainer.fitting_report import (
 )
 from trainer.fitting_search import NEVERGRAD, SCIPY
 from trainer.graph import ExportError
+from trainer.objectives import ObjectiveError
 from trainer.progress import plain_console, steps_teller
 from trainer.series import functional_connectivity
 from trainer.simulation import observe, told_warnings
@@ -121,6 +122,11 @@ def fit(
         _first_loss(fitter, target)
         held_out = config.fit.held_out
         judged = None if held_out is None else problem.target(held_out)
+        if judged is not None:
+            try:
+                _first_loss(fitter, judged)
+            except ObjectiveError as error:
+                raise ObjectiveError(f"fit.held_out: {error}") from None
         _claim(config, output, overwrite=overwrite)
         with steps_teller(console, "evaluations") as tell:
             result = _fitted(config, fitter, target, output, tell)

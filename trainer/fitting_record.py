@@ -147,8 +147,8 @@ class Record:
             raise FittingError(f"{path} is no checkpoint of a fit: {error}") from None
         if identity != self.identity:
             raise FittingError(
-                f"{path} was left by another fit (parameters, method, start, steps or seed): "
-                "remove it to start anew"
+                f"{path} was left by another fit (parameters, target, method, start, steps or "
+                "seed): remove it to start anew"
             )
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")

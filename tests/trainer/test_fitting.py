@@ -324,6 +324,8 @@ def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_refused(tmp_path: Path)
             Fitter(Line(0.0), line, MSE).fit(TARGET, checkpoint=path, **changed)
     with pytest.raises(FittingError, match="left by another fit"):
         Fitter(Line(0.5), line, MSE).fit(TARGET, steps=5, checkpoint=path)
+    with pytest.raises(FittingError, match="left by another fit"):
+        Fitter(Line(0.0), line, MSE).fit(0.5 * TARGET, steps=5, checkpoint=path)
     data = path.read_bytes()
     for damaged in (b"", b"no checkpoint", data[: len(data) // 2], b"{}" + data):
         path.write_bytes(damaged)
@@ -378,6 +380,7 @@ MISTAKES = {
     "steps": ({"steps": 0}, "steps 0"),
     "restarts": ({"restarts": 0}, "restarts 0: at least 1"),
     "population": ({"population": 1}, "population 1"),
+    "schedule": ({"schedule": "cosin"}, "schedule 'cosin' is none of constant, cosine"),
     "rates": ({"rates": {"slop": 2.0}}, "'slop' matches no parameter; there are slope, level"),
     "lbfgs": ({"method": "lbfgs", "rates": {"slope": 2.0}}, "lbfgs has one learning rate"),
 }

@@ -168,6 +168,23 @@ def test_a_file_that_is_no_target(case, config, capsys):
     assert not Path("runs").exists()
 
 
+def test_a_held_out_target_that_does_not_fit_is_told_before_the_fit(config, capsys):
+    np.save("series.npy", np.ones((30, 3)))
+    assert axonnx("fit", config, "--fit.held_out.file", "series.npy") == 2
+    assert "fit.held_out: rmse: prediction (1, 40, 3)" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_fit_to_a_file_that_has_changed_is_not_resumed(config, capsys):
+    text = SMALL.replace("{simulate: {node.gamma: [-0.05, -0.05, -0.05]}}", "{file: series.npy}")
+    config.write_text(text)
+    np.save("series.npy", np.ones((40, 3)))
+    assert axonnx("fit", config, "--fit.steps", "2") == 0
+    np.save("series.npy", np.zeros((40, 3)))
+    assert axonnx("fit", config, "--fit.steps", "2", "--resume") == 2
+    assert "left by another fit (parameters, target, " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["npy", "csv", "npz"])
 def test_a_series_of_a_file_is_fitted(suffix, config):
     series = np.exp(-0.05 * np.arange(1, 41))[:, None] * np.ones(3)

@@ -250,7 +250,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         own(small)
     nested = zipped(tmp_path / "nested.zip", {"weights.txt.bz2": bz2.compress(zeros)})
     with pytest.raises(
-        DataError, match="^nested.zip: weights.txt.bz2: is larger than 1 MB once decompressed$"
+        DataError, match=r"^nested\.zip: weights\.txt\.bz2: is larger than 1 MB once"
     ):
         own(nested)
     # A stated size that is not true.

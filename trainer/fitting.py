@@ -9,6 +9,7 @@ the module's `Param`s that may be fitted, nothing else. The module ends at the b
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -194,11 +195,16 @@ class Plan:
     seed: int
 
     def described(self, params: Mapping[str, Param], target: Any) -> dict[str, Any]:
-        """The plan, where it starts and a tensor it aims at, as JSON values: what a checkpoint must
-        agree with."""
+        """What a checkpoint must agree with, as JSON values.
+
+        The plan, where it starts and, where it aims at a tensor, its sha256.
+        """
         values = {name: param.raw.detach().flatten().tolist() for name, param in params.items()}
         clip = self.gradient_clip if math.isfinite(self.gradient_clip) else None
-        aim = target.detach().tolist() if isinstance(target, Tensor) else None
+        aim = None
+        if isinstance(target, Tensor):
+            numbers = target.detach().cpu().contiguous().numpy()
+            aim = [list(target.shape), hashlib.sha256(numbers.tobytes()).hexdigest()]
         return {**vars(self), "gradient_clip": clip, "start": values, "target": aim}
 
 

@@ -38,8 +38,9 @@ class Network(nn.Module):
     one process or several. speed: conduction speed in mm/ms, which delays what travels by
     lengths / speed; None for no delays. interpolate: delays between steps, differentiable in the
     speed, in place of the nearest step. weights: in place of the connectome's, (target, source), a
-    `Param` to fit them. sparse: whether the plain engine sums over connections alone; None where
-    that is faster; the other engines never do, and weights that get gradients stay dense.
+    `Param` to fit them; their diagonal has no effect unless the connectome has self-connections.
+    sparse: whether the plain engine sums over connections alone; None where that is faster; the
+    other engines never do, and weights that get gradients stay dense.
 
     Its parameters go by names such as "node.a", "coupling.k", "noise.0.sigma", "speed", "weights".
     Raises NetworkError, ParameterError.
@@ -117,7 +118,7 @@ class Network(nn.Module):
         if scheme not in SCHEMES:
             raise NetworkError(f"scheme {scheme!r} is none of {', '.join(SCHEMES)}")
         self._check_shapes(values)
-        weights = values.get("weights")
+        weights = self._connections(values)
         delayed = values.get("speed") is not None and weights is not None
         parts = {prefix: part.having(_below(values, prefix)) for prefix, part in self._parts()}
         row_sums = None
@@ -139,7 +140,7 @@ class Network(nn.Module):
     def delays(self, values: dict[str, Any], dt: float) -> Delays | None:
         """What travels at `values`, or None where nothing is delayed; warns of delays below dt."""
         taps, lags, signals, edges = [], [], 0, None
-        weights = values.get("weights")
+        weights = self._connections(values)
         if values.get("speed") is not None and weights is not None:
             speed = torch.as_tensor(values["speed"], dtype=weights.dtype, device=weights.device)
             check_speed(speed)
@@ -165,6 +166,13 @@ class Network(nn.Module):
             return None
         length = longest(taps, lags)
         return Delays(tuple(taps), tuple(lags), signals + len(states), length, edges)
+
+    def _connections(self, values: dict[str, Any]) -> Any:
+        """The weights at `values`, with a diagonal of 0 unless there are self-connections."""
+        weights = values.get("weights")
+        if weights is None or self.connectome is None or self.connectome.self_connections:
+            return weights
+        return weights * (1 - torch.eye(self.nodes, dtype=weights.dtype, device=weights.device))
 
     def _sums_connections(self, weights: Tensor) -> bool:
         """Whether sums go over the connections alone."""

@@ -205,6 +205,25 @@ def test_a_parameter_per_node_is_the_targets_or_in_emit_the_sources() -> None:
     np.testing.assert_allclose(sent, WEIGHTS @ rates)
 
 
+@pytest.mark.parametrize("speed", [None, 2.0])
+def test_fitted_weights_connect_nodes_to_themselves_only_where_asked(speed: float | None) -> None:
+    weights = Param(torch.from_numpy(WEIGHTS + 0.5 * np.eye(NODES)))
+
+    def run(given: Param | None, *, own: bool) -> Tensor:
+        connectome = Connectome(WEIGHTS, np.ones_like(WEIGHTS), directed=True, self_connections=own)
+        network = Network(
+            Linear(gamma=-0.4), connectome, coupling=Additive(), weights=given, speed=speed
+        )
+        simulator = Simulator(network, 0.5, engine="plain", dtype=torch.float64)
+        return simulator.run(2.0, start={"x": torch.from_numpy(SOURCE)[None]})["x"]
+
+    (without,) = torch.autograd.grad(run(weights, own=False).sum(), weights.raw)
+    assert not without.diagonal().any()
+    assert torch.equal(run(weights, own=False), run(None, own=False))
+    (among,) = torch.autograd.grad(run(weights, own=True).sum(), weights.raw)
+    assert among.diagonal().all()
+
+
 def test_fitted_weights_are_prepared_anew_in_every_run() -> None:
     weights = Param(torch.from_numpy(WEIGHTS))
     network = Network(

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from artifact.noise import standard_normals as standard_normals
-from trainer.dynamics.parameters import Parametrized, Value, parameter, parametrized
+from trainer.dynamics.parameters import (
+    ParameterError,
+    Parametrized,
+    Value,
+    parameter,
+    parametrized,
+)
 from trainer.registry import Registry
 
 NOISES = Registry("noise", "axonnx.noises")
@@ -62,9 +68,10 @@ class Noise(Parametrized):
 
 @noise("gaussian")
 class Gaussian(Noise):
-    """White noise: σ dW is added to a state, σ √dt N(0, 1) a step; mean shifts its derivative.
+    """White noise: σ dW is added to a state, σ √dt N(0, 1) a step.
 
-    A node that decays at rate L (1/ms) has the stationary standard deviation σ/√(2L) for any dt.
+    A node that decays at rate L (1/ms) has the stationary standard deviation σ/√(2L) for any dt, to
+    first order in L dt; to second order with the scheme "stochastic_heun".
     """
 
     enters = "state"
@@ -92,6 +99,13 @@ class OrnsteinUhlenbeck(Noise):
     target: str | None = None
     sigma: Value = parameter(0.1, "unit of the input", "strength, √2 times the standard deviation")
     tau: Value = parameter(10.0, "ms", "correlation time")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tau = torch.as_tensor(self.values()["tau"])
+        if not bool((tau > 0).all()):
+            lowest = tau.min().item()
+            raise ParameterError(f"OrnsteinUhlenbeck.tau is {lowest:g} ms; must be above 0")
 
     def start(self, normals: tuple[Tensor, ...], dt: float) -> tuple[Tensor, ...]:
         """A stationary draw, in units of σ."""

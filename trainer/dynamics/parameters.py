@@ -120,7 +120,7 @@ class Param(nn.Module):
         tensor = _tensor(value, "Param")
         transform = self.transform
         outside = (tensor <= transform.low) | (tensor >= transform.high)
-        if math.isfinite(transform.low) and bool(outside.any()):
+        if bool(outside.any()):
             raise ParameterError(
                 f"value {_first(tensor, outside)} is outside ({transform.low}, {transform.high}), "
                 f"the range of {transform.name}"

@@ -194,6 +194,14 @@ def test_a_strength_may_be_one_per_node_and_fitted() -> None:
     assert entered[2] > 1.3 * entered[1] > 0
 
 
+@pytest.mark.parametrize("tau", [0.0, [5.0, -2.0], Param(-2.0)], ids=str)
+def test_a_correlation_time_that_is_none_is_refused(tau: object) -> None:
+    with pytest.raises(
+        ParameterError, match=r"OrnsteinUhlenbeck\.tau is (0|-2) ms; must be above 0"
+    ):
+        OrnsteinUhlenbeck(tau=tau)
+
+
 def test_coloured_noise_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"beta is 2\.5; must be from -2 to 2"):
         Coloured(beta=2.5)

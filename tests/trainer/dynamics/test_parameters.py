@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import softplus
 
 from trainer.dynamics import (
     Connectome,
@@ -22,6 +23,7 @@ from trainer.dynamics import (
     symmetric,
 )
 from trainer.dynamics.nodes.hopf import Hopf
+from trainer.dynamics.parameters import Transform
 
 FLOATS = st.floats(-50, 50, allow_subnormal=False)
 CONNECTOME = Connectome(1.0 - np.eye(3))
@@ -57,6 +59,9 @@ def test_simplex_gives_back_what_it_was_given(parts: list[float]) -> None:
     np.testing.assert_allclose(kept, shares, rtol=1e-9)
 
 
+NEGATIVE = Transform(
+    "negative", lambda raw: -softplus(raw), lambda value: torch.log(torch.expm1(-value)), high=0.0
+)
 TRANSFORMS = [positive(), positive(2.0), bounded(-1, 3), simplex(), symmetric()]
 
 
@@ -89,6 +94,7 @@ def test_transforms_are_differentiable(transform) -> None:
         (0.0, positive(), r"value 0 is outside \(0.0, inf\), the range of positive"),
         ([1.0, -2.0], positive(), r"value -2 at \[1\] is outside"),
         (3.0, bounded(0, 3), r"value 3 is outside \(0, 3\), the range of bounded"),
+        (1.0, NEGATIVE, r"value 1 is outside \(-inf, 0.0\), the range of negative"),
         (float("nan"), identity(), "nan is no finite number"),
         ("many", identity(), "'many'; must be a number or an array"),
         ([[0.0, 1.0], [2.0, 0.0]], symmetric(), "starts from a symmetric matrix"),

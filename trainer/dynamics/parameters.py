@@ -59,12 +59,15 @@ def bounded(low: float, high: float) -> Transform:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ParameterError(f"bounded({low}, {high}): needs finite bounds, the lower one first")
 
-    def inverse(value: Tensor) -> Tensor:
-        return torch.logit((value - low) / (high - low))
+    def forward(raw: Tensor) -> Tensor:
+        # From the nearer end: a share beside 1 rounds to 1, where there is no gradient any more.
+        below, above = (high - low) * torch.sigmoid(raw), (high - low) * torch.sigmoid(-raw)
+        return torch.where(raw < 0, low + below, high - above)
 
-    return Transform(
-        "bounded", lambda raw: low + (high - low) * torch.sigmoid(raw), inverse, low, high
-    )
+    def inverse(value: Tensor) -> Tensor:
+        return torch.log((value - low) / (high - value))
+
+    return Transform("bounded", forward, inverse, low, high)
 
 
 def simplex() -> Transform:
@@ -131,7 +134,7 @@ class Param(nn.Module):
                 f"a simplex Param starts from shares that add up to 1; these add up to "
                 f"{sums.flatten()[(sums - 1).abs().argmax()].item():g}"
             )
-        if transform.name == "symmetric" and not bool((tensor == tensor.mT).all()):
+        if transform.name == "symmetric" and not _is_symmetric(tensor):
             raise ParameterError("a symmetric Param starts from a symmetric matrix")
         return transform.inverse(tensor)
 
@@ -250,6 +253,11 @@ def _tensor(value: Any, where: str) -> Tensor:
     if bool(bad.any()):
         raise ParameterError(f"{where}: {_first(tensor, bad)} is no finite number")
     return tensor
+
+
+def _is_symmetric(tensor: Tensor) -> bool:
+    square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2]
+    return square and bool((tensor == tensor.mT).all())
 
 
 def _first(tensor: Tensor, where: Tensor) -> str:

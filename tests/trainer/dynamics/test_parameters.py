@@ -52,6 +52,16 @@ def test_bounded_gives_back_what_it_was_given(share: float, low: float, width: f
     assert kept == pytest.approx(value, abs=1e-9 * width)
 
 
+@pytest.mark.parametrize("end", [-1000.0, 1.0])
+def test_bounded_can_leave_the_neighbourhood_of_either_end(end: float) -> None:
+    """In float32, as fits run: the last number before an end comes back, with a gradient."""
+    value = np.nextafter(np.float32(end), np.float32(0))
+    param = Param(np.array(value), transform=bounded(-1000, 1))
+    param.value().backward()
+    assert param.value().item() == value
+    assert 0 < param.raw.grad.item() < 1e-3
+
+
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=6))
 def test_simplex_gives_back_what_it_was_given(parts: list[float]) -> None:
     shares = double(parts) / sum(parts)
@@ -98,6 +108,9 @@ def test_transforms_are_differentiable(transform) -> None:
         (float("nan"), identity(), "nan is no finite number"),
         ("many", identity(), "'many'; must be a number or an array"),
         ([[0.0, 1.0], [2.0, 0.0]], symmetric(), "starts from a symmetric matrix"),
+        (3.0, symmetric(), "starts from a symmetric matrix"),
+        ([1.0, 2.0], symmetric(), "starts from a symmetric matrix"),
+        ([[1.0, 1.0, 1.0]], symmetric(), "starts from a symmetric matrix"),
     ],
 )
 def test_a_value_outside_its_range_is_refused(value, transform, message: str) -> None:

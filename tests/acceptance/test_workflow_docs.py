@@ -98,7 +98,7 @@ def test_every_command_of_the_workflow(tmp_path: Path) -> None:
         run = [sys.executable, str(ROOT / "axonnx.py"), *words]
         done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    for artifact in ("network_artifact", "fit_hopf/artifact", "fit_simplex/artifact"):
+    for artifact in ("network_artifact", "fit_adam/artifact", "fit_simplex/artifact"):
         assert (tmp_path / "runs" / artifact / "manifest.json").is_file(), artifact
 
 
